@@ -1,0 +1,1 @@
+//! `runner bench`: tokens per second on fixed work.

@@ -1,0 +1,1 @@
+//! QA-feedback: real questions, preferences and human edits.

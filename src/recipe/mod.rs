@@ -1,0 +1,110 @@
+//! The recipe: one TOML file that says the whole experiment.
+//!
+//! Composes the rooms' own config structs and loads them strictly: `extends`, `--set`, all faults in one pass. What a
+//! key means stands in the room of its mathematics.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::compute::DeviceName;
+use crate::units::{Count, Fraction};
+use crate::{data, eval, judge, labels, model, ppo, reward, sft, text};
+
+/// A recipe as written, defaults filled in.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The question the experiment answers, in a sentence; the report opens with it.
+    #[serde(default)]
+    pub description: String,
+    /// Every seed runs the whole experiment once, from SFT to judgements.
+    pub seeds: Vec<u64>,
+    /// Annotated prompts per seed: every variant is trained and compared at each of these budgets.
+    pub budgets: Vec<Count>,
+    /// Where tensors live.
+    #[serde(default)]
+    pub device: DeviceName,
+    /// Prompts, demonstrations, splits.
+    pub dataset: data::Config,
+    /// How text becomes token ids.
+    pub tokenizer: text::Config,
+    /// The decoder's architecture.
+    pub model: model::Config,
+    /// Supervised fine-tuning of the reference.
+    pub sft: sft::Config,
+    /// Who prefers.
+    pub preferences: PreferenceSource,
+    /// Who edits.
+    pub edits: EditSource,
+    /// How an edit becomes token labels.
+    #[serde(default)]
+    pub labels: labels::Config,
+    /// How reward models are trained.
+    pub reward: reward::Config,
+    /// Policy optimisation, shared by all variants.
+    pub ppo: ppo::Config,
+    /// What is compared.
+    pub variants: Vec<Variant>,
+    /// Who decides which response is better.
+    pub judge: judge::Config,
+    /// Intervals and tests.
+    #[serde(default)]
+    pub evaluation: eval::Config,
+}
+
+/// One entry of `[[variants]]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// Its name in tables and plots; not part of any key.
+    pub name: String,
+    /// Its reward model.
+    pub reward: reward::Kind,
+    /// How the reward reaches PPO. A sequence reward model allows only `end_of_sequence`.
+    pub credit: ppo::Credit,
+}
+
+/// The recipe's `[preferences]` table: exactly one of its keys.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum PreferenceSource {
+    /// The world's annotator compares two responses of the reference.
+    Simulated(SimulatedPreferences),
+    /// The preferences that come with the dataset.
+    Dataset(DatasetPreferences),
+}
+
+/// `[preferences.simulated]`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SimulatedPreferences {
+    /// Probability that the annotator notices a fault; fewer noticed faults win, a tie is a coin flip.
+    pub notice_rate: Fraction,
+    /// Probability that a preference is recorded the wrong way round.
+    pub label_noise: Fraction,
+}
+
+/// `[preferences.dataset]`: no knobs.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetPreferences {}
+
+/// The recipe's `[edits]` table: exactly one of its keys.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum EditSource {
+    /// The world's editor removes the faults that its annotator noticed in the less preferred response.
+    Simulated(SimulatedEdits),
+    /// The edits that come with the dataset.
+    Dataset(DatasetEdits),
+}
+
+/// `[edits.simulated]`: no knobs.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SimulatedEdits {}
+
+/// `[edits.dataset]`: no knobs.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetEdits {}

@@ -1,0 +1,1 @@
+//! Reads results and renders them: tables, charts, `report.md`, `index.html`, `report.json`, parquet.

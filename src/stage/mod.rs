@@ -1,0 +1,1 @@
+//! The closed list of stages: what a recipe becomes, in which order, and why a stage would run.

@@ -1,11 +1,21 @@
 //! The network: a Llama-style decoder, its heads, sampling with a key-value cache, weights in and out.
 //!
-//! A model here is a set of named tensors and pure functions of them. Losses and optimisation are left to the trainers.
+//! A model here is a list of weight matrices and pure functions of them: what a trainer optimises, a checkpoint stores
+//! and a test compares is that list. Losses and the order of training are left to the trainers.
 
+pub mod batch;
+pub mod checkpoint;
+pub mod decoder;
+pub mod generate;
+pub mod gradient;
 pub mod optim;
+pub mod weights;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use batch::{Batch, Pair};
+pub use decoder::Model;
 
 use crate::units::{Count, Positive};
 
@@ -29,6 +39,14 @@ pub struct Config {
     /// Added to the mean square in RMSNorm.
     #[serde(default = "default_rms_norm_eps")]
     pub rms_norm_eps: Positive,
+}
+
+impl Config {
+    /// Width of one attention head.
+    #[must_use]
+    pub const fn head_dim(&self) -> usize {
+        self.hidden_size.get() / self.num_attention_heads.get()
+    }
 }
 
 fn default_rope_theta() -> Positive {

@@ -1,5 +1,11 @@
 //! Proximal policy optimisation with sequence- or token-level rewards.
 
+pub mod gae;
+pub mod kl;
+pub mod loss;
+pub mod shaping;
+pub mod train;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -24,12 +30,32 @@ pub struct Config {
     /// Estimator of the per-token KL [KL].
     #[serde(default)]
     pub kl_estimator: KlEstimator,
-    /// How the KL coefficient moves during training.
+    /// How token losses become one number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Aggregation {
+    /// The mean over all response tokens of the minibatch: long responses weigh more.
+    #[default]
+    TokenMean,
+    /// The mean over responses of each response's token mean: every response weighs the same.
+    SequenceMean,
+}
+
+/// How the KL coefficient moves during training.
     #[serde(default)]
     pub kl_control: KlControl,
     /// Half-width of the clipping of the probability ratio [PPO].
     #[serde(default = "point_two")]
     pub clip_range: Positive,
+    /// Half-width above 1, where it differs from the one below; left out, `clip_range` serves for both.
+    #[serde(default)]
+    pub clip_range_high: Option<Positive>,
+    /// Bound `c` on the loss of a token with negative advantage, `-c A` [DUAL-CLIP]; left out, there is none.
+    #[serde(default)]
+    pub dual_clip: Option<Positive>,
+    /// How token losses become one number.
+    #[serde(default)]
+    pub aggregation: Aggregation,
     /// Half-width of the clipping of the value prediction; left out, values are not clipped.
     #[serde(default)]
     pub value_clip_range: Option<Positive>,

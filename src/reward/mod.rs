@@ -1,5 +1,9 @@
 //! Reward models from preferences and edits: one score a sequence, or one reward a token.
 
+pub mod loss;
+pub mod score;
+pub mod train;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +66,22 @@ pub struct Token {
     /// Weight of the penalty that holds unchanged tokens at zero (`pairwise_edited_anchored` only).
     #[serde(default = "default_anchor")]
     pub anchor: NonNegative,
+    /// What the sum over a side's edited tokens is divided by (`pairwise_edited_*` only).
+    #[serde(default)]
+    pub edited_normaliser: EditedNormaliser,
+}
+
+/// What the sum over a side's edited tokens is divided by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EditedNormaliser {
+    /// Their number (a side without any contributes zero).
+    #[default]
+    EditedCount,
+    /// One.
+    Sum,
+    /// The length of that side's response.
+    ResponseLength,
 }
 
 fn default_anchor() -> NonNegative {

@@ -1,0 +1,66 @@
+//! Gradients of a loss over a batch that is cut into shards.
+//!
+//! The number of shards is part of the recipe and their gradients are added in order, so the result is the same
+//! whatever the number of threads.
+
+use burn::tensor::Tensor;
+
+use super::Model;
+use crate::compute::Crew;
+
+/// What one shard contributes: its share of the loss, and numbers to be added up over shards.
+pub struct Share<const N: usize> {
+    /// The shard's summand of the loss, a scalar with a graph.
+    pub loss: Tensor<1>,
+    /// Plain numbers: their meaning is the caller's.
+    pub sums: [f64; N],
+}
+
+/// A whole batch's loss, sums and gradients.
+pub struct Outcome<const N: usize> {
+    /// The loss.
+    pub loss: f64,
+    /// The shards' sums, added.
+    pub sums: [f64; N],
+    /// One gradient a weight, in the model's order.
+    pub gradients: Vec<Tensor<2>>,
+}
+
+/// Cuts `items` into at most `shards` runs of nearly equal length.
+#[must_use]
+pub fn split<T>(items: &[T], shards: usize) -> Vec<&[T]> {
+    items.chunks(items.len().div_ceil(shards.max(1)).max(1)).collect()
+}
+
+/// Evaluates `share` on every shard with a tracked copy of `model` and adds up losses, sums and gradients.
+pub fn gradients<I: Sync, const N: usize>(
+    model: &Model,
+    shards: &[I],
+    crew: &Crew,
+    share: impl Fn(&Model, &I) -> Share<N> + Sync,
+) -> Outcome<N> {
+    let parts = crew.map(shards, |shard| {
+        let tracked = model.tracked();
+        let Share { loss, sums } = share(&tracked, shard);
+        let mut gradients = loss.backward();
+        let gradients: Vec<Tensor<2>> = tracked
+            .weights
+            .iter()
+            .map(|w| w.grad_remove(&mut gradients).unwrap_or_else(|| w.clone().inner().zeros_like()))
+            .collect();
+        (loss.into_scalar::<f32>(), sums, gradients)
+    });
+    let mut outcome = Outcome { loss: 0.0, sums: [0.0; N], gradients: Vec::new() };
+    for (loss, sums, gradients) in parts {
+        outcome.loss += f64::from(loss);
+        for (total, sum) in outcome.sums.iter_mut().zip(sums) {
+            *total += sum;
+        }
+        outcome.gradients = if outcome.gradients.is_empty() {
+            gradients
+        } else {
+            outcome.gradients.into_iter().zip(gradients).map(|(a, b)| a + b).collect()
+        };
+    }
+    outcome
+}

@@ -31,7 +31,10 @@ impl DeviceName {
         match self {
             Self::Auto | Self::Flex => Ok(Device::flex()),
             #[cfg(feature = "tch")]
-            #[allow(deprecated, reason = "burn 0.22 marks burn-tch as deprecated; dropping it will touch this line only")]
+            #[allow(
+                deprecated,
+                reason = "burn 0.22 marks burn-tch as deprecated; dropping it will touch this line only"
+            )]
             Self::LibTorch => Ok(Device::libtorch()),
             #[cfg(not(feature = "tch"))]
             Self::LibTorch => bail!("device `libtorch` is not in this binary: build it with `--features tch`"),

@@ -105,6 +105,9 @@ fn causal_bias(real: &[bool], b: usize, t: usize) -> Vec<f32> {
 /// The bias of one new query against `columns` cached keys, `[B, 1, 1, columns]`; `real` is `B * stride`.
 #[must_use]
 pub fn cached_bias(real: &[Vec<bool>], columns: usize, device: &Device) -> Tensor<4> {
-    let bias = real.iter().flat_map(|row| row[..columns].iter().map(|&ok| if ok { 0.0 } else { MASKED })).collect::<Vec<f32>>();
+    let bias = real
+        .iter()
+        .flat_map(|row| row[..columns].iter().map(|&ok| if ok { 0.0 } else { MASKED }))
+        .collect::<Vec<f32>>();
     Tensor::from_data(TensorData::new(bias, [real.len(), 1, 1, columns]), device)
 }

@@ -66,12 +66,27 @@ impl Learner {
     ///
     /// # Errors
     /// When a file is missing or does not fit the architecture.
-    pub fn restore(&self, name: &str, config: &optim::Config, files: &[(String, Vec<u8>)], device: &Device) -> Result<Self> {
-        let find = |prefix: &str| files.iter().find(|(file, _)| file.starts_with(prefix)).with_context(|| format!("checkpoint has no `{prefix}`"));
+    pub fn restore(
+        &self,
+        name: &str,
+        config: &optim::Config,
+        files: &[(String, Vec<u8>)],
+        device: &Device,
+    ) -> Result<Self> {
+        let find = |prefix: &str| {
+            files
+                .iter()
+                .find(|(file, _)| file.starts_with(prefix))
+                .with_context(|| format!("checkpoint has no `{prefix}`"))
+        };
         let model = Model::from_bytes(&find(&format!("{name}.safetensors"))?.1, &self.model.config, device)?;
         let prefix = format!("{name}-adamw-");
         let (file, bytes) = find(&prefix)?;
-        let step = file.trim_start_matches(&prefix).trim_end_matches(".safetensors").parse().with_context(|| format!("checkpoint file `{file}`"))?;
+        let step = file
+            .trim_start_matches(&prefix)
+            .trim_end_matches(".safetensors")
+            .parse()
+            .with_context(|| format!("checkpoint file `{file}`"))?;
         let moments = weights::from_bytes(bytes, &moment_names(&model), device)?;
         Ok(Self { optimizer: AdamW::resume(config, step, moments), model })
     }

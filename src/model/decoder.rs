@@ -58,7 +58,11 @@ impl Model {
                     name if name.ends_with("o_proj") || name.ends_with("down_proj") => residual / (rows as f32).sqrt(),
                     _ => (rows as f32).sqrt().recip(),
                 };
-                if std == 0.0 { Tensor::ones([rows, columns], device) } else { normal(&mut rng, [rows, columns], std, device) }
+                if std == 0.0 {
+                    Tensor::ones([rows, columns], device)
+                } else {
+                    normal(&mut rng, [rows, columns], std, device)
+                }
             })
             .collect();
         Self { config: config.clone(), weights }
@@ -83,7 +87,10 @@ impl Model {
     #[must_use]
     pub fn shapes(config: &Config, vocab_size: usize, outputs: usize) -> Vec<(String, [usize; 2])> {
         let (h, f) = (config.hidden_size.get(), config.intermediate_size.get());
-        let (q, kv) = (config.num_attention_heads.get() * config.head_dim(), config.num_key_value_heads.get() * config.head_dim());
+        let (q, kv) = (
+            config.num_attention_heads.get() * config.head_dim(),
+            config.num_key_value_heads.get() * config.head_dim(),
+        );
         let layer = [[1, h], [h, q], [h, kv], [h, kv], [q, h], [1, h], [h, f], [h, f], [f, h]];
         let mut shapes = vec![("embed_tokens".to_owned(), [vocab_size, h])];
         for i in 0..config.num_hidden_layers.get() {
@@ -196,18 +203,32 @@ impl Model {
     /// # Shapes
     /// `ids` and `positions` `[B, n]`, `bias` `[B, 1, n, columns + n]`; result `[B, n, H]`.
     #[must_use]
-    pub fn extend(&self, ids: &Tensor<2, Int>, positions: &Tensor<2, Int>, bias: &Tensor<4>, cache: &mut Cache) -> Tensor<3> {
+    pub fn extend(
+        &self,
+        ids: &Tensor<2, Int>,
+        positions: &Tensor<2, Int>,
+        bias: &Tensor<4>,
+        cache: &mut Cache,
+    ) -> Tensor<3> {
         let hidden = self.run(ids, positions, bias, Some(cache));
         cache.columns += ids.dims()[1];
         hidden
     }
 
-    fn run(&self, ids: &Tensor<2, Int>, positions: &Tensor<2, Int>, bias: &Tensor<4>, mut cache: Option<&mut Cache>) -> Tensor<3> {
+    fn run(
+        &self,
+        ids: &Tensor<2, Int>,
+        positions: &Tensor<2, Int>,
+        bias: &Tensor<4>,
+        mut cache: Option<&mut Cache>,
+    ) -> Tensor<3> {
         let [b, t] = ids.dims();
         let h = self.config.hidden_size.get();
         let rotary = Rotary::new(&self.config, positions, &self.device());
         let mut x = self.weights[0].clone().select(0, ids.clone().reshape([b * t]));
-        for (i, layer) in self.weights[1..].chunks_exact(LAYER.len()).take(self.config.num_hidden_layers.get()).enumerate() {
+        for (i, layer) in
+            self.weights[1..].chunks_exact(LAYER.len()).take(self.config.num_hidden_layers.get()).enumerate()
+        {
             let normed = self.rms_norm(x.clone(), &layer[0]);
             let cached = cache.as_deref_mut().map(|cache| (cache.columns, &mut cache.layers[i]));
             x = x + self.attention(normed, &layer[1..5], &rotary, bias, cached);
@@ -232,7 +253,8 @@ impl Model {
         bias: &Tensor<4>,
         cached: Option<(usize, &mut (Tensor<4>, Tensor<4>))>,
     ) -> Tensor<2> {
-        let (heads, kv_heads, d) = (self.config.num_attention_heads.get(), self.config.num_key_value_heads.get(), self.config.head_dim());
+        let (heads, kv_heads, d) =
+            (self.config.num_attention_heads.get(), self.config.num_key_value_heads.get(), self.config.head_dim());
         let [b, _, t, _] = bias.dims();
         let split = |w: &Tensor<2>, n: usize| x.clone().matmul(w.clone()).reshape([b * t, n, d]);
         let by_head = |x: Tensor<3>, n: usize| x.reshape([b, t, n, d]).swap_dims(1, 2);

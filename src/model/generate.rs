@@ -76,7 +76,13 @@ struct Row {
     token: u32,
 }
 
-fn sample_rows(model: &Model, prompts: &[(u64, &[u32])], special: Special, sampling: Sampling, seed: u64) -> Vec<Vec<u32>> {
+fn sample_rows(
+    model: &Model,
+    prompts: &[(u64, &[u32])],
+    special: Special,
+    sampling: Sampling,
+    seed: u64,
+) -> Vec<Vec<u32>> {
     let device = model.device();
     let pairs: Vec<Pair> = prompts.iter().map(|(_, prompt)| Pair { prompt, response: &[] }).collect();
     let batch = Batch::new(&pairs, special.pad, &device);
@@ -85,13 +91,17 @@ fn sample_rows(model: &Model, prompts: &[(u64, &[u32])], special: Special, sampl
     let hidden = model.extend(&batch.ids, &batch.positions, &batch.attention_bias, &mut cache);
     let mut logits = last_logits(model, hidden.narrow(1, q - 1, 1));
     let mut responses = vec![Vec::new(); prompts.len()];
-    let mut rows: Vec<Row> = prompts.iter().enumerate().map(|(index, &(stream, prompt))| Row {
-        index,
-        rng: stream_rng(seed, stream),
-        position: i64::try_from(prompt.len()).unwrap_or(i64::MAX),
-        real: batch.real[index * q..][..q].to_vec(),
-        token: special.pad,
-    }).collect();
+    let mut rows: Vec<Row> = prompts
+        .iter()
+        .enumerate()
+        .map(|(index, &(stream, prompt))| Row {
+            index,
+            rng: stream_rng(seed, stream),
+            position: i64::try_from(prompt.len()).unwrap_or(i64::MAX),
+            real: batch.real[index * q..][..q].to_vec(),
+            token: special.pad,
+        })
+        .collect();
     for step in 1..=sampling.max_new {
         let width = logits.len() / rows.len();
         for (row, logits) in rows.iter_mut().zip(logits.chunks_exact_mut(width)) {

@@ -30,18 +30,7 @@ pub struct Config {
     /// Estimator of the per-token KL [KL].
     #[serde(default)]
     pub kl_estimator: KlEstimator,
-    /// How token losses become one number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Aggregation {
-    /// The mean over all response tokens of the minibatch: long responses weigh more.
-    #[default]
-    TokenMean,
-    /// The mean over responses of each response's token mean: every response weighs the same.
-    SequenceMean,
-}
-
-/// How the KL coefficient moves during training.
+    /// How the KL coefficient moves during training.
     #[serde(default)]
     pub kl_control: KlControl,
     /// Half-width of the clipping of the probability ratio [PPO].
@@ -172,6 +161,17 @@ pub enum KlEstimator {
     K2,
     /// `exp(-logr) - 1 + logr`: unbiased, never negative.
     K3,
+}
+
+/// How token losses become one number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Aggregation {
+    /// The mean over all response tokens of the minibatch: long responses weigh more.
+    #[default]
+    TokenMean,
+    /// The mean over responses of each response's token mean: every response weighs the same.
+    SequenceMean,
 }
 
 /// How the KL coefficient moves during training: exactly one of its keys.

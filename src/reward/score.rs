@@ -87,5 +87,9 @@ pub fn rewards(kind: &Kind, outputs: Tensor<3>) -> Tensor<2> {
 pub fn ragged(tensor: &Tensor<2>, lengths: &[usize]) -> Vec<Vec<f64>> {
     let columns = tensor.dims()[1];
     let values = host(tensor);
-    lengths.iter().enumerate().map(|(i, &n)| values[i * columns..][..n].iter().map(|&x| f64::from(x)).collect()).collect()
+    lengths
+        .iter()
+        .enumerate()
+        .map(|(i, &n)| values[i * columns..][..n].iter().map(|&x| f64::from(x)).collect())
+        .collect()
 }

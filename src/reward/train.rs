@@ -55,7 +55,13 @@ pub struct Task<'a> {
 /// # Errors
 /// Without pairs, when the loss is not finite (the step is named; the last checkpoint stays), or when a checkpoint
 /// cannot be used.
-pub fn train(trunk: &Model, task: &Task, crew: &Crew, emitter: &Emitter, checkpoints: &dyn Checkpoints) -> Result<RewardModel> {
+pub fn train(
+    trunk: &Model,
+    task: &Task,
+    crew: &Crew,
+    emitter: &Emitter,
+    checkpoints: &dyn Checkpoints,
+) -> Result<RewardModel> {
     let (config, device) = (task.config, trunk.device());
     ensure!(!task.pairs.is_empty(), "no pairs to learn from");
     let batch_size = config.batch_size.get().min(task.pairs.len());
@@ -74,7 +80,12 @@ pub fn train(trunk: &Model, task: &Task, crew: &Crew, emitter: &Emitter, checkpo
             let (loss, correct) = loss(task.kind, model, pairs, totals, task.pad, &device);
             Share { loss, sums: [correct] }
         });
-        ensure!(outcome.loss.is_finite(), "the loss is {} at step {}; the last checkpoint is kept", outcome.loss, step + 1);
+        ensure!(
+            outcome.loss.is_finite(),
+            "the loss is {} at step {}; the last checkpoint is kept",
+            outcome.loss,
+            step + 1
+        );
         let norm = learner.update(outcome.gradients, config.optimizer.rate(step, steps));
         let accuracy = outcome.sums[0] / totals.pairs as f64;
         emitter.metrics(step + 1, [("loss", outcome.loss), ("grad_norm", norm), ("train_accuracy", accuracy)]);
@@ -102,11 +113,22 @@ impl Totals {
 }
 
 /// A shard's share of the loss, and how many of its pairs are scored the right way round.
-fn loss(kind: &Kind, model: &Model, pairs: &[&Comparison], totals: Totals, pad: u32, device: &Device) -> (Tensor<1>, f64) {
+fn loss(
+    kind: &Kind,
+    model: &Model,
+    pairs: &[&Comparison],
+    totals: Totals,
+    pad: u32,
+    device: &Device,
+) -> (Tensor<1>, f64) {
     // Both sides in one pass: chosen rows first.
-    let sides: Vec<(&Comparison, &Side, bool)> =
-        pairs.iter().map(|pair| (*pair, &pair.chosen, true)).chain(pairs.iter().map(|pair| (*pair, &pair.rejected, false))).collect();
-    let rows: Vec<Pair> = sides.iter().map(|(pair, side, _)| Pair { prompt: &pair.prompt, response: &side.ids }).collect();
+    let sides: Vec<(&Comparison, &Side, bool)> = pairs
+        .iter()
+        .map(|pair| (*pair, &pair.chosen, true))
+        .chain(pairs.iter().map(|pair| (*pair, &pair.rejected, false)))
+        .collect();
+    let rows: Vec<Pair> =
+        sides.iter().map(|(pair, side, _)| Pair { prompt: &pair.prompt, response: &side.ids }).collect();
     let batch = Batch::new(&rows, pad, device);
     let columns = batch.response_columns;
     let grid = |row: &dyn Fn(&Side, bool) -> Vec<f32>| {
@@ -132,7 +154,8 @@ fn loss(kind: &Kind, model: &Model, pairs: &[&Comparison], totals: Totals, pad: 
             soft_cross_entropy(outputs, targets, weights)
         }
         Kind::Token(token) if token.loss == TokenLoss::PairwiseEditedAnchored => {
-            let unchanged = grid(&|side, _| side.labels.iter().map(|&label| f32::from(u8::from(label == Label::U))).collect());
+            let unchanged =
+                grid(&|side, _| side.labels.iter().map(|&label| f32::from(u8::from(label == Label::U))).collect());
             bradley_terry(chosen, rejected, 0.0, totals.pairs)
                 + anchor(rewards(kind, outputs), unchanged, token.anchor.get(), totals.unchanged)
         }
@@ -155,6 +178,8 @@ fn token_weights(token: &Token, side: &Side) -> Vec<f32> {
     match token.loss {
         TokenLoss::PairwiseMean | TokenLoss::Tlcr => mean_weights(side.ids.len()),
         TokenLoss::PairwiseSum => vec![1.0; side.ids.len()],
-        TokenLoss::PairwiseEditedOnly | TokenLoss::PairwiseEditedAnchored => edited_weights(&side.labels, token.edited_normaliser),
+        TokenLoss::PairwiseEditedOnly | TokenLoss::PairwiseEditedAnchored => {
+            edited_weights(&side.labels, token.edited_normaliser)
+        }
     }
 }

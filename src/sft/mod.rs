@@ -51,7 +51,13 @@ pub struct Task<'a> {
 ///
 /// # Errors
 /// When the loss is not finite (the step is named; the last checkpoint stays), or a checkpoint cannot be used.
-pub fn train(model: Model, task: &Task, crew: &Crew, emitter: &Emitter, checkpoints: &dyn Checkpoints) -> Result<Model> {
+pub fn train(
+    model: Model,
+    task: &Task,
+    crew: &Crew,
+    emitter: &Emitter,
+    checkpoints: &dyn Checkpoints,
+) -> Result<Model> {
     let (config, device) = (task.config, model.device());
     ensure!(!task.examples.is_empty(), "no demonstrations to learn from");
     let steps = config.steps.get();
@@ -74,7 +80,12 @@ pub fn train(model: Model, task: &Task, crew: &Crew, emitter: &Emitter, checkpoi
             let nll = model.log_probs(&batch, 1.0).neg() * batch.response_mask;
             Share { loss: nll.sum() / tokens as f64, sums: [] }
         });
-        ensure!(outcome.loss.is_finite(), "the loss is {} at step {}; the last checkpoint is kept", outcome.loss, step + 1);
+        ensure!(
+            outcome.loss.is_finite(),
+            "the loss is {} at step {}; the last checkpoint is kept",
+            outcome.loss,
+            step + 1
+        );
         let norm = learner.update(outcome.gradients, config.optimizer.rate(step, steps));
         emitter.metrics(step + 1, [("loss", outcome.loss), ("grad_norm", norm), ("tokens", tokens as f64)]);
         emitter.progress(step + 1, steps, "steps");

@@ -5,6 +5,7 @@ pub mod kl;
 pub mod loss;
 pub mod shaping;
 pub mod train;
+pub mod watch;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -91,7 +92,7 @@ pub struct Watch {
     pub max_length_ratio: Positive,
     /// Highest sequence KL to the reference, in nats.
     pub max_kl_nats: Positive,
-    /// Highest share of responses that repeat a sentence of their own, above the reference's share.
+    /// Highest share of responses in which a run of four tokens occurs twice, above the reference's share.
     pub max_repeat_excess: Fraction,
 }
 

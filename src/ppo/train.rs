@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::gae::{ADVANTAGES, gae, whiten};
 use super::loss::{Clip, policy_loss, value_loss, weights};
 use super::shaping::Calibration;
+use super::watch::Habits;
 use super::{Config, Credit};
 use crate::compute::Crew;
 use crate::events::Emitter;
@@ -31,6 +32,8 @@ pub struct Task<'a> {
     pub reward: &'a RewardModel,
     /// Scale and centre of its rewards.
     pub calibration: Calibration,
+    /// The reference's habits, from which a policy that hacks its reward departs.
+    pub habits: Habits,
     /// Prompts to roll out.
     pub prompts: &'a [Vec<u32>],
     /// Prompts that are sampled every `eval_every` iterations for the learning curve.
@@ -60,6 +63,19 @@ pub struct Trained {
     pub policy: Model,
     /// The learning curve's samples, in order of step.
     pub snapshots: Vec<Snapshot>,
+    /// Suspicions of reward hacking, each at the iteration where it first arose.
+    pub suspicions: Vec<Suspicion>,
+}
+
+/// A limit that was passed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Suspicion {
+    /// Which limit: `length`, `kl` or `repeats`.
+    pub kind: String,
+    /// The iteration, counted from 1.
+    pub step: usize,
+    /// What was seen.
+    pub message: String,
 }
 
 /// What a killed run needs beside the weights.
@@ -67,6 +83,7 @@ pub struct Trained {
 struct State {
     kl_coef: f64,
     snapshots: Vec<Snapshot>,
+    suspicions: Vec<Suspicion>,
 }
 
 /// Files of a checkpoint.
@@ -89,7 +106,7 @@ pub fn train(
     let mut policy = Learner::new(reference.clone(), &config.policy_optimizer);
     // The value model starts as the reward model, which has seen what is good, under a head that says zero.
     let mut value = Learner::new(task.reward.model.with_head(1, 0.0, 0), &config.value_optimizer);
-    let mut state = State { kl_coef: task.kl_coef, snapshots: Vec::new() };
+    let mut state = State { kl_coef: task.kl_coef, snapshots: Vec::new(), suspicions: Vec::new() };
     let mut first = 0;
     if let Some((step, files)) = checkpoints.latest()? {
         policy = policy.restore("policy", &config.policy_optimizer, &files, &device)?;
@@ -103,6 +120,7 @@ pub fn train(
         let update = update(&mut policy, &mut value, &rollout, task, step, crew)?;
         state.kl_coef = config.kl_control.update(state.kl_coef, rollout.mean_kl(), rollout.rows.len());
         emitter.metrics(step + 1, metrics(&rollout, &update, state.kl_coef));
+        watch(&rollout, task, step, emitter, &mut state.suspicions);
         emitter.progress(step + 1, steps, "iterations");
         if (step + 1) % config.eval_every.get() == 0 || step + 1 == steps {
             state.snapshots.push(Snapshot { step: step + 1, responses: snapshot(&policy.model, task, crew) });
@@ -113,7 +131,18 @@ pub fn train(
             checkpoints.save(step + 1, &files)?;
         }
     }
-    Ok(Trained { policy: policy.model, snapshots: state.snapshots })
+    Ok(Trained { policy: policy.model, snapshots: state.snapshots, suspicions: state.suspicions })
+}
+
+/// Warns once of each limit that the iteration's samples pass.
+fn watch(rollout: &Rollout, task: &Task, step: usize, emitter: &Emitter, known: &mut Vec<Suspicion>) {
+    let habits = Habits::of(rollout.rows.iter().map(|row| row.response.as_slice()));
+    for (kind, message) in task.config.watch.suspicions(task.habits, habits, rollout.mean_kl()) {
+        if known.iter().all(|suspicion| suspicion.kind != kind) {
+            emitter.warn(format!("reward hacking suspected at iteration {}: {message}", step + 1));
+            known.push(Suspicion { kind: kind.to_owned(), step: step + 1, message });
+        }
+    }
 }
 
 fn snapshot(policy: &Model, task: &Task, crew: &Crew) -> Vec<Vec<u32>> {

@@ -24,6 +24,10 @@ pub struct Recipe {
     /// Where tensors live.
     #[serde(default)]
     pub device: DeviceName,
+    /// Parts into which every gradient step is cut, worked on in parallel; rounding depends on it, so it is not chosen
+    /// by the machine.
+    #[serde(default = "default_shards")]
+    pub shards: Count,
     /// Prompts, demonstrations, splits.
     pub dataset: data::Config,
     /// How text becomes token ids.
@@ -50,6 +54,10 @@ pub struct Recipe {
     /// Intervals and tests.
     #[serde(default)]
     pub evaluation: eval::Config,
+}
+
+fn default_shards() -> Count {
+    Count::try_from(2).expect("at least one")
 }
 
 /// One entry of `[[variants]]`.

@@ -1,5 +1,11 @@
 //! Edit labels against the fixtures: 200 labelled pairs, and 400 human edits with error spans.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "in tests a panic is a message, and a skipped fixture says so"
+)]
+
 use std::path::PathBuf;
 use std::time::Instant;
 

@@ -93,12 +93,8 @@ pub fn read(config: &Config) -> Result<Dataset> {
     let train = &rest[..rest.len().min(config.train_prompts.get())];
 
     let prompts = |split: &[usize]| split.iter().map(|&i| prompt(i, &records[i])).collect();
-    let mut data = Dataset {
-        train: prompts(train),
-        validation: prompts(validation),
-        test: prompts(test),
-        ..Dataset::default()
-    };
+    let mut data =
+        Dataset { train: prompts(train), validation: prompts(validation), test: prompts(test), ..Dataset::default() };
     let demonstrations = rest.iter().filter_map(|&i| demonstration(&records[i]));
     data.demonstrations = demonstrations.take(config.demonstrations.get()).collect();
     for &i in train {
@@ -122,18 +118,17 @@ fn prompt(index: usize, record: &Record) -> Prompt {
     let mut text = String::new();
     for passage in &record.passages {
         if let Some((title, sentences)) = passage.split_first() {
-            text += &format!("context: {title}: {}\n", sentences.join(" "));
+            text.extend(["context: ", title, ": ", &sentences.join(" "), "\n"]);
         }
     }
     // Last, because long prompts lose their start.
-    text += &format!("question: {}\nanswer: ", record.question.trim());
+    text.extend(["question: ", record.question.trim(), "\nanswer: "]);
     Prompt { id: index as u64, text, facts: Vec::new() }
 }
 
 fn demonstration(record: &Record) -> Option<Demonstration> {
     let response = record.gold.trim();
-    (!response.is_empty())
-        .then(|| Demonstration { prompt: prompt(0, record).text, response: response.to_owned() })
+    (!response.is_empty()).then(|| Demonstration { prompt: prompt(0, record).text, response: response.to_owned() })
 }
 
 fn response(text: &str) -> Response {
@@ -294,7 +289,10 @@ mod tests {
         assert_eq!(data.demonstrations.len(), 4);
         assert_eq!(
             data.train[0].text,
-            format!("context: Numbers: One. Two.\ncontext: More: Three.\nquestion: what is {}?\nanswer: ", data.train[0].id)
+            format!(
+                "context: Numbers: One. Two.\ncontext: More: Three.\nquestion: what is {}?\nanswer: ",
+                data.train[0].id
+            )
         );
         assert_eq!(data.demonstrations[0].response, format!("it is {}.", data.train[0].id));
         // 1v3 is undecided, 2v3 compares equal texts.
@@ -324,9 +322,15 @@ mod tests {
             message(&format!("[\n{},\n{second}]", record(0)))
         };
         let missing = with(&|r| _ = r.as_object_mut().unwrap().remove("gold"));
-        assert!(missing.starts_with("`data.json`, line 3, ") && missing.ends_with(": record 1: missing field `gold`"), "{missing}");
+        assert!(
+            missing.starts_with("`data.json`, line 3, ") && missing.ends_with(": record 1: missing field `gold`"),
+            "{missing}"
+        );
         let wrong = with(&|r| r["question"] = json!(7));
-        assert!(wrong.contains("line 3") && wrong.contains("record 1: invalid type: integer `7`, expected a string"), "{wrong}");
+        assert!(
+            wrong.contains("line 3") && wrong.contains("record 1: invalid type: integer `7`, expected a string"),
+            "{wrong}"
+        );
         let verdict = with(&|r| r["preference"] = json!([0, 0, 3, 0, 0, 0]));
         assert!(verdict.contains("record 1: expected a preference of 0, 1 or 2, found 3"), "{verdict}");
         let span = with(&|r| r["feedback"]["errors"][0]["end"] = json!(4));

@@ -57,7 +57,7 @@ struct Band {
     /// Columns of a row: column `c` of row `i` is cell `(i, i + c - below)`.
     width: usize,
     below: usize,
-    /// Two bits a cell: the label that the trace-back gives.
+    /// Two bits a cell, rows at whole bytes: the label that the trace-back gives.
     steps: Vec<u8>,
 }
 
@@ -67,57 +67,47 @@ impl Band {
     /// The band of half-width `limit`, widened to hold the corner cell `(n, m)`.
     fn new(n: usize, m: usize, limit: usize) -> Self {
         let skew = n.abs_diff(m);
-        let limit = limit.clamp(skew, (n + m).max(skew));
+        let limit = limit.clamp(skew, n + m);
         let slack = (limit - skew) / 2;
         let below = (slack + n.saturating_sub(m)).min(n);
         let above = (slack + m.saturating_sub(n)).min(m);
         let width = below + above + 1;
-        Self { limit, width, below, steps: vec![0; (n * width).div_ceil(4)] }
+        Self { limit, width, below, steps: vec![0; n * width.div_ceil(4)] }
     }
 
     /// Fills the band row by row and returns the value of its last cell.
     fn fill<T: Eq>(&mut self, a: &[T], b: &[T]) -> usize {
         let (below, width) = (self.below, self.width);
         let mut row = vec![FAR; width + 1];
-        for (j, cell) in row[below..width].iter_mut().enumerate().take(b.len() + 1) {
+        for (j, cell) in row[below..width].iter_mut().enumerate() {
             *cell = u32::try_from(j).unwrap_or(FAR);
         }
+        let mut labels = vec![0u8; width.next_multiple_of(4)];
         for (i, x) in a.iter().enumerate() {
-            let line = i + 1;
-            let first = below.saturating_sub(line);
-            let last = (b.len() + below).saturating_sub(line).min(width - 1);
+            // Columns with 1 <= j <= m; column j = 0, if in the band, stands just before them.
+            let first = below.saturating_sub(i);
+            let end = (b.len() + below - i).min(width);
             let mut left = FAR;
-            for c in first..=last {
-                let j = line + c - below;
-                // In place: `row[c]` still holds the diagonal neighbour, `row[c + 1]` the one above.
-                let above = row[c + 1];
-                let (value, step) = if j == 0 {
-                    (above + 1, Label::D)
-                } else if *x == b[j - 1] {
-                    (row[c], Label::U)
-                } else {
-                    let value = row[c].min(above).min(left) + 1;
-                    let step = match value {
-                        v if v == above + 1 => Label::D,
-                        v if v == left + 1 => Label::A,
-                        _ => Label::S,
-                    };
-                    (value, step)
-                };
-                row[c] = value;
-                left = value;
-                self.put(i * width + c, step);
+            if i < below {
+                left = u32::try_from(i + 1).unwrap_or(FAR);
+                row[first - 1] = left;
+                labels[first - 1] = Label::D as u8;
+            }
+            let b = &b[i + first - below..i + end - below];
+            fill_row(x, b, left, &mut row[first..=end], &mut labels[first..end]);
+            let bytes = width.div_ceil(4);
+            for (byte, four) in self.steps[i * bytes..][..bytes].iter_mut().zip(labels.chunks_exact(4)) {
+                *byte = four[0] | four[1] << 2 | four[2] << 4 | four[3] << 6;
             }
         }
         row[b.len() + below - a.len()] as usize
     }
 
-    fn put(&mut self, cell: usize, step: Label) {
-        self.steps[cell / 4] |= (step as u8) << (cell % 4 * 2);
-    }
-
-    fn get(&self, cell: usize) -> Label {
-        [Label::U, Label::D, Label::S, Label::A][usize::from(self.steps[cell / 4] >> (cell % 4 * 2) & 3)]
+    /// The label at cell `(i, j)`, both at least 1 or `j` 0.
+    fn get(&self, i: usize, j: usize) -> Label {
+        let column = j + self.below - i;
+        let byte = self.steps[(i - 1) * self.width.div_ceil(4) + column / 4];
+        [Label::U, Label::D, Label::S, Label::A][usize::from(byte >> (column % 4 * 2) & 3)]
     }
 
     /// Walks back from the last cell and returns the labels of both sides.
@@ -125,7 +115,7 @@ impl Band {
         let (mut i, mut j) = (n, m);
         let (mut original, mut edited) = (vec![Label::U; n], vec![Label::U; m]);
         while i > 0 || j > 0 {
-            let step = if i == 0 { Label::A } else { self.get((i - 1) * self.width + j + self.below - i) };
+            let step = if i == 0 { Label::A } else { self.get(i, j) };
             if step != Label::A {
                 i -= 1;
                 original[i] = step;
@@ -139,6 +129,24 @@ impl Band {
     }
 }
 
+/// Computes a stretch of a row in place: `row[c]` holds the diagonal neighbour, `row[c + 1]` the one above.
+///
+/// Written without branches on the data, which no processor could foretell.
+fn fill_row<T: Eq>(x: &T, b: &[T], mut left: u32, row: &mut [u32], labels: &mut [u8]) {
+    let mut diagonal = row[0];
+    for (c, (y, label)) in b.iter().zip(labels).enumerate() {
+        let up = row[c + 1];
+        let least = diagonal.min(up).min(left);
+        let step = if left == least { Label::A as u8 } else { Label::S as u8 };
+        let step = if up == least { Label::D as u8 } else { step };
+        let equal = x == y;
+        *label = if equal { Label::U as u8 } else { step };
+        left = if equal { diagonal } else { least + 1 };
+        row[c] = left;
+        diagonal = up;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -148,28 +156,27 @@ mod tests {
 
     /// The rule as written, on the full matrix.
     fn naive(a: &[u8], b: &[u8]) -> Diff {
-        let (n, m) = (a.len(), b.len());
-        let mut d = vec![vec![0; m + 1]; n + 1];
-        for i in 0..=n {
-            for j in 0..=m {
-                d[i][j] = match (i, j) {
+        let mut cost = vec![vec![0; b.len() + 1]; a.len() + 1];
+        for i in 0..=a.len() {
+            for j in 0..=b.len() {
+                cost[i][j] = match (i, j) {
                     (0, _) => j,
                     (_, 0) => i,
-                    _ if a[i - 1] == b[j - 1] => d[i - 1][j - 1],
-                    _ => 1 + d[i - 1][j - 1].min(d[i - 1][j]).min(d[i][j - 1]),
+                    _ if a[i - 1] == b[j - 1] => cost[i - 1][j - 1],
+                    _ => 1 + cost[i - 1][j - 1].min(cost[i - 1][j]).min(cost[i][j - 1]),
                 };
             }
         }
-        let (mut i, mut j, mut original, mut edited) = (n, m, vec![], vec![]);
+        let (mut i, mut j, mut original, mut edited) = (a.len(), b.len(), vec![], vec![]);
         while i > 0 || j > 0 {
             if i > 0 && j > 0 && a[i - 1] == b[j - 1] {
                 (i, j) = (i - 1, j - 1);
                 original.push(Label::U);
                 edited.push(Label::U);
-            } else if i > 0 && d[i - 1][j] + 1 == d[i][j] {
+            } else if i > 0 && cost[i - 1][j] + 1 == cost[i][j] {
                 i -= 1;
                 original.push(Label::D);
-            } else if j > 0 && d[i][j - 1] + 1 == d[i][j] {
+            } else if j > 0 && cost[i][j - 1] + 1 == cost[i][j] {
                 j -= 1;
                 edited.push(Label::A);
             } else {
@@ -180,7 +187,7 @@ mod tests {
         }
         original.reverse();
         edited.reverse();
-        Diff { distance: d[n][m], original, edited }
+        Diff { distance: cost[a.len()][b.len()], original, edited }
     }
 
     /// Rebuilds the edited side from the original, the labels and the new items alone.

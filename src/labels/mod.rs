@@ -229,8 +229,7 @@ mod tests {
     }
 
     fn edit(original: &str, finished: bool, edited: &str) -> Edit {
-        let response =
-            |text: &str, finished| Response { text: text.to_owned(), ids: vec![], finished };
+        let response = |text: &str, finished| Response { text: text.to_owned(), ids: vec![], finished };
         Edit {
             prompt: Prompt { id: 0, text: "p".into(), facts: vec![] },
             original: response(original, finished),
@@ -244,11 +243,17 @@ mod tests {
         let tokenizer = tokenizer();
         for unit in [Unit::Token, Unit::Word] {
             let labelled = label_edit(&edit("ugh , it is cheap .", true, "it is near ."), &tokenizer, unit);
-            assert_eq!((spell(&labelled.original_labels), spell(&labelled.edited_labels)), ("DDUUSUU".into(), "UUSUU".into()));
+            assert_eq!(
+                (spell(&labelled.original_labels), spell(&labelled.edited_labels)),
+                ("DDUUSUU".into(), "UUSUU".into())
+            );
             assert_eq!(labelled.original_ids.last(), Some(&tokenizer.eos()));
             assert_eq!(labelled.distance, 3);
             let unfinished = label_edit(&edit("it is", false, "it is"), &tokenizer, unit);
-            assert_eq!((spell(&unfinished.original_labels), spell(&unfinished.edited_labels)), ("UU".into(), "UUA".into()));
+            assert_eq!(
+                (spell(&unfinished.original_labels), spell(&unfinished.edited_labels)),
+                ("UU".into(), "UUA".into())
+            );
         }
     }
 

@@ -40,7 +40,8 @@ fn change(out: &mut String, deleted: &str, added: &str, colour: bool) {
     }
     let added = if deleted.is_empty() { &added[lead.len()..] } else { added.strip_prefix(lead).unwrap_or(added) };
     let deleted = deleted.strip_prefix(lead).unwrap_or(deleted);
-    let (minus, plus) = if colour { (("\x1b[31;9m", "\x1b[0m"), ("\x1b[32m", "\x1b[0m")) } else { (("[-", "-]"), ("{+", "+}")) };
+    let (minus, plus) =
+        if colour { (("\x1b[31;9m", "\x1b[0m"), ("\x1b[32m", "\x1b[0m")) } else { (("[-", "-]"), ("{+", "+}")) };
     for (text, (open, close)) in [(deleted, minus), (added, plus)] {
         if !text.is_empty() {
             write!(out, "{open}{text}{close}").expect("a string takes everything");

@@ -176,8 +176,7 @@ mod tests {
     fn agreement_counts_words_that_touch_a_span() {
         // `b` and `c` are edited, `b` (touched by one character of the span) and `d` are marked.
         let counts = agreement("a b c d", "a d", &[[2, 3], [6, 7]]);
-        let expected =
-            Agreement { true_positives: 1, false_positives: 1, false_negatives: 1, true_negatives: 1 };
+        let expected = Agreement { true_positives: 1, false_positives: 1, false_negatives: 1, true_negatives: 1 };
         assert_eq!(counts, expected);
         assert_eq!((counts.precision(), counts.recall()), (Some(0.5), Some(0.5)));
         assert_eq!(agreement("a", "a", &[]).precision(), None);

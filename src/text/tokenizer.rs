@@ -135,16 +135,21 @@ impl Tokenizer {
     /// visible. A character of several tokens belongs to the last of them.
     #[must_use]
     pub fn pieces(&self, ids: &[u32]) -> Vec<String> {
-        let mut done = 0;
-        (1..=ids.len())
-            .map(|n| {
-                let text = self.decode_all(&ids[..n]);
-                let whole = if n == ids.len() { text.as_str() } else { text.trim_end_matches('\u{fffd}') };
-                let piece: String = whole.chars().skip(done).collect();
-                done += piece.chars().count();
-                piece
-            })
-            .collect()
+        // Decoding again from the piece before the last shows a token as it is in company (a leading space) at a cost
+        // that does not grow with the text.
+        let (mut context, mut start) = (0, 0);
+        let mut pieces = Vec::with_capacity(ids.len());
+        for end in 1..=ids.len() {
+            let text = self.decode_all(&ids[context..end]);
+            if text.ends_with('\u{fffd}') && end < ids.len() {
+                pieces.push(String::new());
+                continue;
+            }
+            let known = self.decode_all(&ids[context..start]).chars().count();
+            pieces.push(text.chars().skip(known).collect());
+            (context, start) = (start, end);
+        }
+        pieces
     }
 
     /// A token as people read it: its text where it has one of its own, its vocabulary entry otherwise.
@@ -241,6 +246,8 @@ fn with_specials(model: impl Into<ModelWrapper>) -> Result<tokenizers::Tokenizer
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tokenizers::models::TrainerWrapper;
+    use tokenizers::models::bpe::BpeTrainer;
 
     use super::super::{ByteLevelBpe, TokenizerFile, WordLevel};
     use super::*;
@@ -293,7 +300,6 @@ mod tests {
 
     #[test]
     fn bpe_merges_are_those_of_the_tokenizers_trainer() {
-        use tokenizers::models::bpe::BpeTrainer;
         let specials = specials().map(|token| AddedToken::from(token, true)).to_vec();
         let trainer = BpeTrainer::builder()
             .show_progress(false)
@@ -305,7 +311,7 @@ mod tests {
         let bytes_only = ByteLevel::new(false, false, true);
         let mut theirs = tokenizers::Tokenizer::new(BPE::default());
         theirs.with_pre_tokenizer(Some(bytes_only)).with_decoder(Some(bytes_only));
-        let mut trainer_wrapper = tokenizers::models::TrainerWrapper::from(trainer);
+        let mut trainer_wrapper = TrainerWrapper::from(trainer);
         theirs.train(&mut trainer_wrapper, TEXTS.iter()).unwrap();
         assert_eq!(theirs.get_vocab(true), bytes(300).inner.get_vocab(true));
         for text in TEXTS {

@@ -46,7 +46,10 @@ impl World {
 
         let mut words: Vec<String> = Vec::new();
         for (at, sentence) in reading.sentences.iter().enumerate() {
-            if [FaultKind::OffTopic, FaultKind::Unsupported, FaultKind::Repeated].iter().any(|kind| is_noticed(*kind, at)) {
+            if [FaultKind::OffTopic, FaultKind::Unsupported, FaultKind::Repeated]
+                .iter()
+                .any(|kind| is_noticed(*kind, at))
+            {
                 continue;
             }
             let rude = count(FaultKind::Rude, at);

@@ -104,8 +104,8 @@ impl World {
                 sentences[at] = self.statement(rng, *slot, &wrong);
             }
             FaultKind::Unfinished => {
-                let started: Vec<_> = clean[at].split_whitespace().collect();
-                return format!("{} {}", text(clean), started[..started.len().div_ceil(2)].join(" "));
+                let words: Vec<_> = clean[at].split_whitespace().collect();
+                return format!("{} {}", text(clean), words[..words.len().div_ceil(2)].join(" "));
             }
         }
         text(&sentences)

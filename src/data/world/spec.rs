@@ -111,7 +111,10 @@ impl Spec {
         let mut names = BTreeSet::new();
         for slot in &self.slots {
             if !names.insert(slot.name.get_ref()) {
-                return Err((slot.name.span(), format!("expected slots of different names, found `{}` twice", slot.name.get_ref())));
+                return Err((
+                    slot.name.span(),
+                    format!("expected slots of different names, found `{}` twice", slot.name.get_ref()),
+                ));
             }
             slot.check(&mut taken)?;
         }
@@ -134,7 +137,8 @@ impl Slot {
     /// `taken` maps words to the slots that have them.
     fn check<'a>(&'a self, taken: &mut BTreeMap<&'a str, &'a str>) -> Result<(), Wrong> {
         let name = self.name.get_ref().as_str();
-        let combinations = self.values.iter().try_fold(1usize, |n, words| n.checked_mul(words.len())).unwrap_or(usize::MAX);
+        let combinations =
+            self.values.iter().try_fold(1usize, |n, words| n.checked_mul(words.len())).unwrap_or(usize::MAX);
         if self.values.is_empty() || !(2..=MOST_VALUES).contains(&combinations) {
             let message = format!("expected 2 to {MOST_VALUES} values of slot `{name}`, found {combinations}");
             return Err((self.name.span(), message));
@@ -142,7 +146,10 @@ impl Slot {
         for word in self.values.iter().flatten() {
             one_word(word, "a value's word")?;
             if let Some(owner) = taken.insert(word.get_ref(), name) {
-                let message = format!("expected words that stand for one value, found `{}` in slot `{owner}` too", word.get_ref());
+                let message = format!(
+                    "expected words that stand for one value, found `{}` in slot `{owner}` too",
+                    word.get_ref()
+                );
                 return Err((word.span(), message));
             }
         }

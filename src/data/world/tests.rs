@@ -60,7 +60,9 @@ fn the_oracle_names_each_fault() {
         "rude@0 rude@0 rude@0"
     );
     assert_eq!(
-        seen("welcome to blue lion . my cat likes golf . it sits in the centre . welcome to blue heron . it opens at noon ."),
+        seen(
+            "welcome to blue lion . my cat likes golf . it sits in the centre . welcome to blue heron . it opens at noon ."
+        ),
         "wrong_value@0 off_topic@1 unsupported@2 repeated@3 omitted@1"
     );
     assert_eq!(seen(""), "omitted@0 omitted@1 omitted@2");
@@ -246,7 +248,7 @@ fn bad_worlds_are_named_with_their_line() {
     };
     assert_eq!(
         message("rate = 0.08", "rate = 8"),
-        "`world.toml`, line 73, column 8: expected a number between 0 and 1, found 8"
+        "`world.toml`, line 62, column 8: expected a number between 0 and 1, found 8"
     );
     let unknown = message("min_others", "min_other");
     assert!(unknown.starts_with("`world.toml`, line 9, column 1: unknown field `min_other`"), "{unknown}");

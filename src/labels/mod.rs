@@ -139,6 +139,17 @@ pub struct LabelledEdit {
     pub distance: usize,
 }
 
+impl LabelledEdit {
+    /// Cuts both sides, ids with labels, to `max_tokens`; a side that is cut ends without end-of-sequence token, as a
+    /// response that was sampled up to the limit does. `distance` stays that of the whole edit.
+    pub fn truncate(&mut self, max_tokens: usize) {
+        self.original_ids.truncate(max_tokens);
+        self.original_labels.truncate(max_tokens);
+        self.edited_ids.truncate(max_tokens);
+        self.edited_labels.truncate(max_tokens);
+    }
+}
+
 /// Labels the tokens of both sides of `edit`.
 ///
 /// A finished response ends with the end-of-sequence id, which is an item of the diff (a word of its own in the word
@@ -249,6 +260,10 @@ mod tests {
             );
             assert_eq!(labelled.original_ids.last(), Some(&tokenizer.eos()));
             assert_eq!(labelled.distance, 3);
+            let mut cut = labelled.clone();
+            cut.truncate(5);
+            assert_eq!((spell(&cut.original_labels), spell(&cut.edited_labels)), ("DDUUS".into(), "UUSUU".into()));
+            assert_eq!((&cut.original_ids[..], &cut.edited_ids), (&labelled.original_ids[..5], &labelled.edited_ids));
             let unfinished = label_edit(&edit("it is", false, "it is"), &tokenizer, unit);
             assert_eq!(
                 (spell(&unfinished.original_labels), spell(&unfinished.edited_labels)),

@@ -8,6 +8,7 @@ pub mod world;
 
 use std::path::PathBuf;
 
+use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -157,4 +158,17 @@ pub struct Dataset {
     pub edits: Vec<Edit>,
     /// Edits that came with the data, held-out splits.
     pub held_out_edits: Vec<Edit>,
+}
+
+/// Reads the dataset that `config` names.
+///
+/// The same configuration gives the same dataset, and a larger count a longer list with the same beginning.
+///
+/// # Errors
+/// If the file can't be read or is malformed (with file and line), or the counts ask for more than it can give.
+pub fn read(config: &Config) -> Result<Dataset> {
+    match config.format {
+        Format::World => world::World::load(&config.path)?.dataset(config),
+        Format::QaFeedback => qa_feedback::read(config),
+    }
 }

@@ -3,10 +3,15 @@
 //! Wraps the `tokenizers` crate: trains or loads a `tokenizer.json` and names the special tokens that the rest of the
 //! project needs. What the texts mean is left to `data`.
 
+mod bpe;
+mod tokenizer;
+
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use tokenizer::Tokenizer;
 
 use crate::units::Count;
 

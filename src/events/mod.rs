@@ -30,6 +30,13 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resumed_from: Option<usize>,
     },
+    /// Another process is computing the same result; the stage waits for it.
+    StageWaiting {
+        /// The stage's label.
+        stage: String,
+        /// The key that both want.
+        key: String,
+    },
     /// A unit of a stage's work is done.
     Progress {
         /// The stage's label.

@@ -3,9 +3,22 @@
 //! Trainers emit events; everything a person sees (progress bars, `events.jsonl`, curves, the report) is read back from
 //! them. Nothing here computes.
 
+mod bars;
+mod fan;
+mod json_lines;
+mod memory;
+mod plain;
+mod sentence;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use bars::Bars;
+pub use fan::Fan;
+pub use json_lines::{JsonLines, Timed};
+pub use memory::Memory;
+pub use plain::Plain;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -44,7 +44,10 @@ impl Inputs {
         let found = self.artefacts.iter().find(|(name, _)| name == role);
         found.map(|(_, artefact)| artefact).ok_or_else(|| {
             let roles: Vec<_> = self.artefacts.iter().map(|(name, _)| format!("`{name}`")).collect();
-            anyhow!("expected an input `{role}`, found {}", if roles.is_empty() { "none".into() } else { roles.join(", ") })
+            anyhow!(
+                "expected an input `{role}`, found {}",
+                if roles.is_empty() { "none".into() } else { roles.join(", ") }
+            )
         })
     }
 
@@ -92,7 +95,8 @@ pub fn execute(plan: &Plan, store: &Store, sink: &dyn Sink, jobs: usize, run: Ru
     sink.emit(&Event::RunStarted { recipe: plan.recipe.clone(), stages: plan.nodes.len(), cached });
     reason::remember(plan, store, &[])?;
 
-    let pool = Pool { plan, store, sink, run, board: Mutex::new(Board::new(plan, &demands, artefacts)), news: Condvar::new() };
+    let pool =
+        Pool { plan, store, sink, run, board: Mutex::new(Board::new(plan, &demands, artefacts)), news: Condvar::new() };
     pool.work(jobs.clamp(1, wanted.max(1)));
     let board = pool.board.into_inner().unwrap_or_else(PoisonError::into_inner);
     let summary = board.summary(plan, store, &demands);
@@ -108,8 +112,8 @@ pub fn execute(plan: &Plan, store: &Store, sink: &dyn Sink, jobs: usize, run: Ru
 
 /// How far the run is.
 struct Board {
-    /// For each node, how many of its inputs still have to be computed.
-    missing_inputs: Vec<usize>,
+    /// For each node that has to run, how many of its inputs still have to be computed.
+    missing_inputs: Vec<Option<usize>>,
     /// Nodes that can run now; the first in the plan goes first.
     ready: BTreeSet<usize>,
     running: usize,
@@ -121,8 +125,13 @@ struct Board {
 impl Board {
     fn new(plan: &Plan, demands: &[Demand], artefacts: Vec<Option<Artefact>>) -> Self {
         let missing = |node: &Node| node.inputs.iter().filter(|input| demands[input.node] == Demand::Run).count();
-        let missing_inputs: Vec<usize> = plan.nodes.iter().map(missing).collect();
-        let ready = (0..plan.nodes.len()).filter(|&i| demands[i] == Demand::Run && missing_inputs[i] == 0).collect();
+        let missing_inputs: Vec<Option<usize>> = plan
+            .nodes
+            .iter()
+            .zip(demands)
+            .map(|(node, demand)| (*demand == Demand::Run).then(|| missing(node)))
+            .collect();
+        let ready = (0..plan.nodes.len()).filter(|&i| missing_inputs[i] == Some(0)).collect();
         Self { missing_inputs, ready, running: 0, ran: 0, failed: Vec::new(), artefacts }
     }
 
@@ -131,10 +140,11 @@ impl Board {
         self.ran += usize::from(fresh);
         for (reader, node) in plan.nodes.iter().enumerate().skip(index + 1) {
             let read = node.inputs.iter().filter(|input| input.node == index).count();
-            // A cached reader waits for nothing.
-            if read > 0 && self.artefacts[reader].is_none() && self.missing_inputs[reader] >= read {
-                self.missing_inputs[reader] -= read;
-                if self.missing_inputs[reader] == 0 {
+            if read > 0
+                && let Some(missing) = &mut self.missing_inputs[reader]
+            {
+                *missing -= read;
+                if *missing == 0 {
                     self.ready.insert(reader);
                 }
             }
@@ -213,7 +223,8 @@ impl Pool<'_> {
             if let Some(index) = board.ready.pop_first() {
                 board.running += 1;
                 let inputs = self.plan.nodes[index].inputs.iter();
-                let artefacts = inputs.filter_map(|i| Some((i.role.clone(), board.artefacts[i.node].clone()?))).collect();
+                let artefacts =
+                    inputs.filter_map(|i| Some((i.role.clone(), board.artefacts[i.node].clone()?))).collect();
                 return Some((index, Inputs::new(artefacts)));
             }
             if board.running == 0 {
@@ -250,5 +261,9 @@ impl Pool<'_> {
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
 }

@@ -114,7 +114,12 @@ impl Plan {
     /// # Panics
     /// When an input's index is none of this plan's.
     pub fn push(
-        &mut self, stage: Stage, version: u32, label: impl Into<String>, config: Value, inputs: &[(&str, usize)],
+        &mut self,
+        stage: Stage,
+        version: u32,
+        label: impl Into<String>,
+        config: Value,
+        inputs: &[(&str, usize)],
     ) -> usize {
         let keys: Vec<_> = inputs.iter().map(|&(role, node)| (role, &self.nodes[node].key)).collect();
         let key = Key::of(stage.name(), version, &config, &keys);

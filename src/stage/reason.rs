@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::node::{Demand, Node, Plan};
-use crate::store::{Key, Lookup, Store, write_atomically};
+use crate::store::{Error, Key, Lookup, Store, write_atomically};
 
 /// Differences of a config that are spelled out; a stage with more of them is a different stage.
 const SPELLED_OUT: usize = 3;
@@ -113,6 +113,7 @@ pub fn statuses(plan: &Plan, store: &Store) -> Vec<Status> {
             let node = &plan.nodes[index];
             let earlier = last.as_ref().and_then(|record| record.nodes.get(&node.label));
             let reason = match &lookups[index] {
+                Lookup::Damaged(Error::Damaged { file, .. }) => format!("its result is damaged: `{file}`"),
                 Lookup::Damaged(error) => error.to_string(),
                 _ => reason(plan, node, earlier, &demands, store.interrupted_at(&node.key)),
             };
@@ -220,7 +221,11 @@ mod tests {
         let after = json!({ "steps": 80, "optimizer": { "learning_rate": 0.2, "beta2": 0.9 }, "grid": [1, 2, 3] });
         assert_eq!(
             changes(&before, &after),
-            ["`grid` changed: [1,2] -> [1,2,3]", "`optimizer.learning_rate` changed: 0.1 -> 0.2", "`steps` changed: 60 -> 80"]
+            [
+                "`grid` changed: [1,2] -> [1,2,3]",
+                "`optimizer.learning_rate` changed: 0.1 -> 0.2",
+                "`steps` changed: 60 -> 80"
+            ]
         );
     }
 

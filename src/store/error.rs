@@ -68,7 +68,9 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A file name that would leave the result's folder.
-    #[error("stage `{stage}` cannot have a file `{file}`: expected a relative path without `..`, and neither `manifest.json` nor in `checkpoint`")]
+    #[error(
+        "stage `{stage}` cannot have a file `{file}`: expected a relative path without `..`, and neither `manifest.json` nor in `checkpoint`"
+    )]
     FileName {
         /// The name asked for.
         file: String,

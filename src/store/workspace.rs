@@ -49,7 +49,12 @@ pub struct Workspace {
 impl Workspace {
     /// A folder at `dir` that is empty but for a checkpoint, to become `target`.
     pub(super) fn begin(
-        identity: Identity, device: String, dir: PathBuf, target: PathBuf, lock: File, verified: Verified,
+        identity: Identity,
+        device: String,
+        dir: PathBuf,
+        target: PathBuf,
+        lock: File,
+        verified: Verified,
     ) -> Result<Self, Error> {
         // What an interrupted run left beside its checkpoint may be half a file; the stage writes it again.
         for name in entries(&dir)?.iter().filter(|name| *name != CHECKPOINT) {

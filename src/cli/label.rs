@@ -58,7 +58,9 @@ pub(super) fn label(args: &LabelArgs) -> Result<(), Failure> {
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let mut text = String::new();
     for (i, pair) in pairs.iter().enumerate() {
-        text.push_str(&line(pair, args.json, colour).map_err(|error| Failure::usage(format!("pair {}: {error}", i + 1)))?);
+        text.push_str(
+            &line(pair, args.json, colour).map_err(|error| Failure::usage(format!("pair {}: {error}", i + 1)))?,
+        );
         text.push('\n');
     }
     output::data(&text)

@@ -117,14 +117,17 @@ mod tests {
 
     #[test]
     fn ages_have_one_unit() {
-        assert_eq!([0, 1, 59, 60, 7199, 90_000, 864_000].map(ago), [
-            "0 seconds ago",
-            "1 second ago",
-            "59 seconds ago",
-            "1 minute ago",
-            "1 hour ago",
-            "1 day ago",
-            "10 days ago"
-        ]);
+        assert_eq!(
+            [0, 1, 59, 60, 7199, 90_000, 864_000].map(ago),
+            [
+                "0 seconds ago",
+                "1 second ago",
+                "59 seconds ago",
+                "1 minute ago",
+                "1 hour ago",
+                "1 day ago",
+                "10 days ago"
+            ]
+        );
     }
 }

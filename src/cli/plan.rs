@@ -81,14 +81,17 @@ fn as_table(plan: &Plan, statuses: &[Status]) -> String {
         .nodes
         .iter()
         .zip(statuses)
-        .map(|(node, status)| [node.label.clone(), node.stage.to_string(), node.key.short().to_owned(), status.to_string()])
+        .map(|(node, status)| {
+            [node.label.clone(), node.stage.to_string(), node.key.short().to_owned(), status.to_string()]
+        })
         .collect();
     table(["label", "stage", "key", "status"], &rows)
 }
 
 fn as_json(plan: &Plan, statuses: &[Status]) -> Value {
     let node = |(node, status): (&crate::stage::node::Node, &Status)| {
-        let inputs = node.inputs.iter().map(|input| json!({ "role": input.role, "label": plan.nodes[input.node].label }));
+        let inputs =
+            node.inputs.iter().map(|input| json!({ "role": input.role, "label": plan.nodes[input.node].label }));
         let reason = if let Status::Run { reason } = status { Value::from(reason.as_str()) } else { Value::Null };
         json!({
             "label": node.label,

@@ -58,9 +58,12 @@ pub(super) fn report(args: &ReportArgs) -> Result<(), Failure> {
     let planned = rooms::plan(&args.recipe.recipe, &args.recipe.overrides)?;
     let store = args.store.open()?.on_device(&planned.device);
     let statuses = statuses(&planned.plan, &store);
-    let missing = planned.plan.nodes.iter().zip(&statuses).filter(|(node, status)| {
-        matches!(status, Status::Run { .. }) && node.stage != Stage::Report
-    });
+    let missing = planned
+        .plan
+        .nodes
+        .iter()
+        .zip(&statuses)
+        .filter(|(node, status)| matches!(status, Status::Run { .. }) && node.stage != Stage::Report);
     let missing: Vec<_> = missing.map(|(node, _)| node.label.as_str()).collect();
     if let Some(first) = missing.first() {
         return Err(Failure::usage(format!(
@@ -78,7 +81,8 @@ fn complete(planned: &Planned, store: &Store, jobs: usize, out: Option<&Path>) -
     let plan = &planned.plan;
     let out = out.map_or_else(|| Path::new("reports").join(&plan.recipe), Path::to_owned);
     let log = out.join("events.jsonl");
-    let log = JsonLines::open(&log).map_err(|error| Failure::usage(format!("cannot write `{}`: {error}", log.display())))?;
+    let log =
+        JsonLines::open(&log).map_err(|error| Failure::usage(format!("cannot write `{}`: {error}", log.display())))?;
     let screen: Box<dyn Sink> =
         if io::stderr().is_terminal() { Box::<Bars>::default() } else { Box::<Plain>::default() };
     let summary = execute(plan, store, &Fan::new(vec![Box::new(log), screen]), jobs, &rooms::run_stage)?;
@@ -127,7 +131,10 @@ fn failures(plan: &Plan, summary: &Summary) -> String {
         [] => {}
         [label] => text.push_str(&format!("\nnot run, because it is made from what failed: `{label}`")),
         [label, more @ ..] => {
-            text.push_str(&format!("\nnot run, because they are made from what failed: `{label}` and {} more", more.len()));
+            text.push_str(&format!(
+                "\nnot run, because they are made from what failed: `{label}` and {} more",
+                more.len()
+            ));
         }
     }
     text.push_str("\n\nhint: what is done is kept; the same command goes on from there");

@@ -1,5 +1,7 @@
 //! The binary as its users meet it: help, usage errors, exit codes, pipes.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that panics is a test that fails")]
+
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -27,7 +29,29 @@ fn said(arguments: &[&str]) -> String {
 
 #[test]
 fn help() {
-    insta::assert_snapshot!(said(&["--help"]), @"");
+    insta::assert_snapshot!(said(&["--help"]), @r"
+    exit code 0
+    --- stdout
+    Declarative experiments in fine-grained RLHF: one recipe in, one report out
+
+    Usage: runner <COMMAND>
+
+    Commands:
+      run          Run a recipe; what is already in the store is not run again
+      plan         Say what `run` would do, and why
+      check        Check a recipe without touching the store
+      explain      Explain a recipe key: type, default, meaning
+      report       Write the report of a recipe that has been run
+      ls           List the recipes that the store has results of
+      show         Show what a result is and where it comes from
+      label        Align texts or token ids and label what an edit changed
+      completions  Print a completion script for a shell
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+    --- stderr
+    ");
 }
 
 #[test]
@@ -39,10 +63,48 @@ fn help_of_every_command() {
 
 #[test]
 fn usage_errors_exit_with_2() {
-    insta::assert_snapshot!(said(&["ruin", "x.toml"]), @"");
-    insta::assert_snapshot!(said(&["run"]), @"");
-    insta::assert_snapshot!(said(&["label", "one text"]), @"");
-    insta::assert_snapshot!(said(&["show", "nothing"]), @"");
+    insta::assert_snapshot!(said(&["ruin", "x.toml"]), @r"
+    exit code 2
+    --- stdout
+    --- stderr
+    error: unrecognized subcommand 'ruin'
+
+      tip: a similar subcommand exists: 'run'
+
+    Usage: runner <COMMAND>
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(said(&["run"]), @r"
+    exit code 2
+    --- stdout
+    --- stderr
+    error: the following required arguments were not provided:
+      <RECIPE>
+
+    Usage: runner run <RECIPE>
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(said(&["label", "one text"]), @r"
+    exit code 2
+    --- stdout
+    --- stderr
+    error: the following required arguments were not provided:
+      <EDITED>
+
+    Usage: runner label <ORIGINAL> <EDITED>
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(said(&["show", "nothing"]), @r"
+    exit code 2
+    --- stdout
+    --- stderr
+    error: no result has the label or key `nothing` (a key needs 4 digits or more)
+
+    hint: `runner plan RECIPE` lists labels and keys
+    ");
     for arguments in
         [["run", "missing.toml"], ["plan", "missing.toml"], ["check", "missing.toml"], ["report", "missing.toml"]]
     {
@@ -56,8 +118,18 @@ fn usage_errors_exit_with_2() {
 
 #[test]
 fn an_empty_store_has_no_runs() {
-    insta::assert_snapshot!(said(&["ls"]), @"");
-    insta::assert_snapshot!(said(&["ls", "--json"]), @"");
+    insta::assert_snapshot!(said(&["ls"]), @r"
+    exit code 0
+    --- stdout
+    --- stderr
+    `.runner` holds no runs
+    ");
+    insta::assert_snapshot!(said(&["ls", "--json"]), @r"
+    exit code 0
+    --- stdout
+    []
+    --- stderr
+    ");
 }
 
 #[test]
@@ -69,18 +141,37 @@ fn a_bad_log_filter_is_a_usage_error() {
 }
 
 #[test]
-fn the_store_is_where_it_was_asked_for() {
+fn the_store_is_where_it_was_asked_for_and_looking_creates_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    output(dir.path(), &["ls"]);
-    output(dir.path(), &["ls", "--store", "here"]);
-    assert!(runner(dir.path(), &["ls"]).env("RUNNER_STORE", "there").status().unwrap().success());
-    assert!([".runner", "here", "there"].iter().all(|store| dir.path().join(store).join("results").is_dir()));
+    let looks = |store: Option<&str>, arguments: &[&str]| {
+        let mut command = runner(dir.path(), arguments);
+        if let Some(store) = store {
+            command.env("RUNNER_STORE", store);
+        }
+        String::from_utf8(command.output().unwrap().stderr).unwrap()
+    };
+    assert_eq!(looks(None, &["ls"]), "`.runner` holds no runs\n");
+    assert_eq!(looks(Some("there"), &["ls"]), "`there` holds no runs\n");
+    assert_eq!(looks(Some("there"), &["ls", "--store", "here"]), "`here` holds no runs\n");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    fs::write(dir.path().join("file"), "").unwrap();
+    assert!(looks(None, &["ls", "--store", "file"]).starts_with("error: cannot open the store `file`: "));
 }
 
 #[test]
 fn two_texts_are_shown_as_one_edit() {
-    insta::assert_snapshot!(said(&["label", "it is cheap , you idiot .", "it is very cheap ."]), @"");
-    insta::assert_snapshot!(said(&["label", "--json", "it is cheap", "it was very cheap"]), @"");
+    insta::assert_snapshot!(said(&["label", "it is cheap , you idiot .", "it is very cheap ."]), @r"
+    exit code 0
+    --- stdout
+    it is {+very+} cheap [-, you idiot-] .
+    --- stderr
+    ");
+    insta::assert_snapshot!(said(&["label", "--json", "it is cheap", "it was very cheap"]), @r#"
+    exit code 0
+    --- stdout
+    {"distance":2,"original_labels":"USU","edited_labels":"USAU"}
+    --- stderr
+    "#);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The store and the executor, with toy stages: what is complete, what runs, what a failure or a kill leaves.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that panics is a test that fails")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

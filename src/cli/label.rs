@@ -7,8 +7,8 @@ use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::output::{self, Failure};
 use super::rooms;
@@ -44,6 +44,16 @@ struct Pair {
 enum Side {
     Text(String),
     Ids(Vec<u32>),
+}
+
+/// A line of output.
+#[derive(Serialize)]
+struct Labelled<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a Value>,
+    distance: usize,
+    original_labels: String,
+    edited_labels: String,
 }
 
 pub(super) fn label(args: &LabelArgs) -> Result<(), Failure> {
@@ -84,12 +94,13 @@ fn line(pair: &Pair, json: bool, colour: bool) -> Result<String, &'static str> {
     if !json {
         return Ok(shown);
     }
-    let (original, edited) = (rooms::letters(&diff.original), rooms::letters(&diff.edited));
-    let mut object = json!({ "distance": diff.distance, "original_labels": original, "edited_labels": edited });
-    if let Some(id) = &pair.id {
-        object["id"] = id.clone();
-    }
-    Ok(object.to_string())
+    let labelled = Labelled {
+        id: pair.id.as_ref(),
+        distance: diff.distance,
+        original_labels: rooms::letters(&diff.original),
+        edited_labels: rooms::letters(&diff.edited),
+    };
+    Ok(serde_json::to_string(&labelled).expect("strings and numbers are JSON"))
 }
 
 fn read(path: &Path) -> Result<Vec<Pair>, Failure> {

@@ -65,7 +65,7 @@ struct RecipeArgs {
 /// The store, for every command that looks into it.
 #[derive(Args)]
 struct StoreArgs {
-    /// Where results are kept [default: $RUNNER_STORE, else .runner]
+    /// Where results are kept [default: `$RUNNER_STORE`, else `.runner`]
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
 }

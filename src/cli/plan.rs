@@ -122,7 +122,12 @@ mod tests {
     #[test]
     fn the_table_says_what_would_run_and_why() {
         let (plan, statuses) = example();
-        insta::assert_snapshot!(as_table(&plan, &statuses), @"");
+        insta::assert_snapshot!(as_table(&plan, &statuses), @r"
+        label       stage   key       status
+        data        data    9691dc8b  cached (deleted, but all that is made from it is there)
+        sft seed 0  sft     e58126e4  run: `steps` changed: 60 -> 80
+        report      report  4a019edc  run: input `policy` runs
+        ");
     }
 
     #[test]

@@ -123,22 +123,18 @@ fn conclude(plan: &Plan, summary: &Summary) -> Result<(), Failure> {
 
 fn failures(plan: &Plan, summary: &Summary) -> String {
     let (failed, all) = (summary.failed.len(), plan.nodes.len());
-    let mut text = format!("{failed} of {all} stages failed");
-    for (label, error) in &summary.failed {
-        text.push_str(&format!("\n  `{label}`: {error}"));
-    }
-    match summary.skipped.as_slice() {
-        [] => {}
-        [label] => text.push_str(&format!("\nnot run, because it is made from what failed: `{label}`")),
+    let errors = summary.failed.iter().map(|(label, error)| format!("\n  `{label}`: {error}"));
+    let stopped = match summary.skipped.as_slice() {
+        [] => String::new(),
+        [label] => format!("\nnot run, because it is made from what failed: `{label}`"),
         [label, more @ ..] => {
-            text.push_str(&format!(
-                "\nnot run, because they are made from what failed: `{label}` and {} more",
-                more.len()
-            ));
+            format!("\nnot run, because they are made from what failed: `{label}` and {} more", more.len())
         }
-    }
-    text.push_str("\n\nhint: what is done is kept; the same command goes on from there");
-    text
+    };
+    format!(
+        "{failed} of {all} stages failed{}{stopped}\n\nhint: what is done is kept; the same command goes on from there",
+        errors.collect::<String>()
+    )
 }
 
 #[cfg(test)]

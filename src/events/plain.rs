@@ -105,7 +105,9 @@ mod tests {
     fn lines(interval: Duration, events: &[Event]) -> Vec<String> {
         let out = Shared::default();
         let sink = Plain::new(Box::new(out.clone()), interval);
-        events.iter().for_each(|event| sink.emit(event));
+        for event in events {
+            sink.emit(event);
+        }
         let bytes = out.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
     }
@@ -120,7 +122,7 @@ mod tests {
         let mut events = vec![Event::StageStarted { stage: stage(), key: "0".into(), resumed_from: Some(40) }];
         events.extend((41..=100).map(progress));
         events.push(Event::StageFinished { stage: stage(), wall_seconds: 2.0 });
-        assert_eq!(lines(Duration::from_secs(3600), &events), ["  sft: resumes at step 40", "✓ sft (2.0 s)"]);
+        assert_eq!(lines(Duration::from_hours(1), &events), ["  sft: resumes at step 40", "✓ sft (2.0 s)"]);
     }
 
     #[test]

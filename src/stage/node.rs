@@ -126,7 +126,7 @@ impl Plan {
         if let Some(same) = self.nodes.iter().position(|node| node.key == key) {
             return same;
         }
-        let label = self.unique(label.into());
+        let label = self.unique(&label.into());
         let inputs = inputs.iter().map(|&(role, node)| Input { role: role.to_owned(), node }).collect();
         self.nodes.push(Node { stage, version, label, config, inputs, key });
         self.nodes.len() - 1
@@ -168,12 +168,14 @@ impl Plan {
         demands
     }
 
-    fn unique(&self, label: String) -> String {
+    fn unique(&self, label: &str) -> String {
         let taken = |label: &str| self.nodes.iter().any(|node| node.label == label);
-        if !taken(&label) {
-            return label;
+        let (mut candidate, mut number) = (label.to_owned(), 1);
+        while taken(&candidate) {
+            number += 1;
+            candidate = format!("{label} ({number})");
         }
-        (2..).map(|n| format!("{label} ({n})")).find(|candidate| !taken(candidate)).unwrap_or(label)
+        candidate
     }
 }
 

@@ -13,6 +13,9 @@ use super::{Error, entries, remove};
 /// Checksums of a checkpoint's files.
 const SUMS: &str = "checksums.json";
 
+/// A checkpoint's files: name to bytes.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
 /// The checkpoints of one stage.
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
@@ -59,7 +62,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn latest(&self) -> Result<Option<(usize, BTreeMap<String, Vec<u8>>)>, Error> {
+    pub fn latest(&self) -> Result<Option<(usize, Files)>, Error> {
         let mut steps: Vec<usize> = entries(&self.dir)?.iter().filter_map(|name| step(name)).collect();
         steps.sort_unstable();
         Ok(steps.into_iter().rev().find_map(|step| self.read(step).map(|files| (step, files))))
@@ -71,7 +74,7 @@ impl Checkpoints {
         self.latest().ok().flatten().map(|(step, _)| step)
     }
 
-    fn read(&self, step: usize) -> Option<BTreeMap<String, Vec<u8>>> {
+    fn read(&self, step: usize) -> Option<Files> {
         let dir = self.dir.join(folder(step));
         let sums: BTreeMap<String, String> = serde_json::from_slice(&fs::read(dir.join(SUMS)).ok()?).ok()?;
         sums.into_iter()

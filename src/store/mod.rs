@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub use artefact::Artefact;
@@ -31,6 +32,9 @@ use error::at;
 
 /// The file whose presence makes a result complete.
 pub const MANIFEST: &str = "manifest.json";
+
+/// Numbers temporary files, so that two threads do not write the same one.
+static WRITERS: AtomicUsize = AtomicUsize::new(0);
 
 /// Files whose checksum was found right in this process.
 type Verified = Arc<Mutex<BTreeSet<PathBuf>>>;
@@ -64,15 +68,14 @@ pub enum Claim {
 }
 
 impl Store {
-    /// Opens the store at `root`, creating its folders where needed.
+    /// Opens the store at `root`; nothing is created before there is something to write.
     ///
     /// # Errors
-    /// When the folders cannot be created.
+    /// When `root` is there and is no folder.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
         let root = root.into();
-        for folder in ["results", "partial", "locks", "recipes"] {
-            let folder = root.join(folder);
-            fs::create_dir_all(&folder).map_err(at("create", &folder))?;
+        if root.exists() && !root.is_dir() {
+            return Err(at("open the store", &root)(io::ErrorKind::NotADirectory.into()));
         }
         Ok(Self { root, device: "unknown".to_owned(), verified: Verified::default() })
     }
@@ -178,7 +181,9 @@ impl Store {
     }
 
     fn lock(&self, key: &Key, on_wait: impl FnOnce()) -> Result<File, Error> {
-        let path = self.root.join("locks").join(format!("{key}.lock"));
+        let folder = self.root.join("locks");
+        fs::create_dir_all(&folder).map_err(at("create", &folder))?;
+        let path = folder.join(format!("{key}.lock"));
         let file = File::options().create(true).write(true).truncate(false).open(&path).map_err(at("open", &path))?;
         match file.try_lock() {
             Ok(()) => {}
@@ -192,12 +197,16 @@ impl Store {
     }
 }
 
-/// Writes `bytes` to `path` so that a reader sees either the old file or the whole new one.
+/// Writes `bytes` to `path` so that a reader sees either the old file or the whole new one; creates its folder.
 ///
 /// # Errors
 /// When the folder is not writable.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(at("create", folder))?;
+    }
+    let writer = WRITERS.fetch_add(1, Ordering::Relaxed);
+    let temporary = path.with_extension(format!("tmp-{}-{writer}", std::process::id()));
     fs::write(&temporary, bytes).map_err(at("write", &temporary))?;
     fs::rename(&temporary, path).map_err(at("write", path))
 }

@@ -1,1 +1,135 @@
-//! Arguments, commands, diagnostics.
+//! The command line: arguments, commands, exit codes.
+//!
+//! Talk goes to stderr, data to stdout. Exit codes: 0 done, 1 a stage failed, 2 recipe or usage, 130 interrupted (the
+//! system's own answer to Ctrl-C: a kill loses nothing, so nothing is caught). The work is done in the other rooms.
+
+mod inspect;
+mod label;
+mod output;
+mod plan;
+mod rooms;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::store::Store;
+use output::Failure;
+
+/// Declarative experiments in fine-grained RLHF: one recipe in, one report out.
+#[derive(Parser)]
+#[command(name = "runner", version, max_term_width = 100, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a recipe; what is already in the store is not run again
+    Run(run::RunArgs),
+    /// Say what `run` would do, and why
+    Plan(plan::PlanArgs),
+    /// Check a recipe without touching the store
+    Check(plan::CheckArgs),
+    /// Explain a recipe key: type, default, meaning
+    Explain(plan::ExplainArgs),
+    /// Write the report of a recipe that has been run
+    Report(run::ReportArgs),
+    /// List the recipes that the store has results of
+    Ls(inspect::LsArgs),
+    /// Show what a result is and where it comes from
+    Show(inspect::ShowArgs),
+    /// Align texts or token ids and label what an edit changed
+    Label(label::LabelArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// The recipe, for every command that takes one.
+#[derive(Args)]
+struct RecipeArgs {
+    /// The recipe's TOML file
+    recipe: PathBuf,
+    /// Override a key, as in `--set ppo.steps=80`; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
+/// The store, for every command that looks into it.
+#[derive(Args)]
+struct StoreArgs {
+    /// Where results are kept [default: `$RUNNER_STORE`, else `.runner`]
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+}
+
+impl StoreArgs {
+    fn open(&self) -> Result<Store, Failure> {
+        let from_environment = || std::env::var_os("RUNNER_STORE").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+        let root = self.store.clone().or_else(from_environment).unwrap_or_else(|| PathBuf::from(".runner"));
+        Store::open(root).map_err(|error| Failure::usage(error.to_string()))
+    }
+}
+
+/// Parses the command line, does what it says and returns the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too; a reader that has gone away is no failure.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match listen().and_then(|()| dispatch(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(args) => run::run(&args),
+        Command::Plan(args) => plan::plan(&args),
+        Command::Check(args) => plan::check(&args),
+        Command::Explain(args) => plan::explain(&args),
+        Command::Report(args) => run::report(&args),
+        Command::Ls(args) => inspect::ls(&args),
+        Command::Show(args) => inspect::show(&args),
+        Command::Label(args) => label::label(&args),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "runner", &mut script);
+            output::data(&String::from_utf8_lossy(&script))
+        }
+    }
+}
+
+/// Sends diagnostics to stderr, as `RUNNER_LOG` says.
+fn listen() -> Result<(), Failure> {
+    let directives = std::env::var("RUNNER_LOG").unwrap_or_default();
+    let directives = if directives.is_empty() { "warn" } else { &directives };
+    let filter = EnvFilter::try_new(directives)
+        .map_err(|error| Failure::usage(format!("cannot read the filter `{directives}` in `RUNNER_LOG`: {error}")))?;
+    // A second call in one process keeps the first subscriber, which is as good.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

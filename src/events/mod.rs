@@ -3,9 +3,22 @@
 //! Trainers emit events; everything a person sees (progress bars, `events.jsonl`, curves, the report) is read back from
 //! them. Nothing here computes.
 
+mod bars;
+mod fan;
+mod json_lines;
+mod memory;
+mod plain;
+mod sentence;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use bars::Bars;
+pub use fan::Fan;
+pub use json_lines::{JsonLines, Timed};
+pub use memory::Memory;
+pub use plain::Plain;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +42,13 @@ pub enum Event {
         /// The training step it continues from, when a checkpoint was found.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resumed_from: Option<usize>,
+    },
+    /// Another process is computing the same result; the stage waits for it.
+    StageWaiting {
+        /// The stage's label.
+        stage: String,
+        /// The key that both want.
+        key: String,
     },
     /// A unit of a stage's work is done.
     Progress {

@@ -1,1 +1,241 @@
-//! Content-addressed results on disk.
+//! Results on disk, named by what was computed.
+//!
+//! A result is a folder `results/<stage>/<key>/`; its `manifest.json` is there if and only if the result is complete. Work
+//! in progress stands in `partial/<key>/` and is renamed when it is done, so that a kill at any moment leaves nothing that
+//! looks finished. Locks are the operating system's and die with the process. What a stage is and when it runs is
+//! `stage`'s.
+
+mod artefact;
+mod checkpoint;
+mod error;
+mod key;
+mod manifest;
+mod provenance;
+mod workspace;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+pub use artefact::Artefact;
+pub use checkpoint::Checkpoints;
+pub use error::Error;
+pub use key::{Key, canonical_json};
+pub use manifest::{FileRecord, Manifest};
+pub use provenance::Provenance;
+pub use workspace::{Identity, Workspace};
+
+use error::at;
+
+/// The file whose presence makes a result complete.
+pub const MANIFEST: &str = "manifest.json";
+
+/// Numbers temporary files, so that two threads do not write the same one.
+static WRITERS: AtomicUsize = AtomicUsize::new(0);
+
+/// Files whose checksum was found right in this process.
+type Verified = Arc<Mutex<BTreeSet<PathBuf>>>;
+
+/// A folder of results, shared by any number of recipes and processes.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+    device: String,
+    verified: Verified,
+}
+
+/// What the store holds under a key.
+#[derive(Debug)]
+pub enum Lookup {
+    /// No complete result.
+    Missing,
+    /// A complete result; its files have the sizes that the manifest names.
+    Found(Artefact),
+    /// Something that says it is complete and is not; counts as missing.
+    Damaged(Error),
+}
+
+/// What a stage that wants to compute a result gets.
+#[derive(Debug)]
+pub enum Claim {
+    /// Somebody else finished it meanwhile.
+    Done(Artefact),
+    /// Nobody has: the key is locked for this workspace until it is finished or dropped.
+    Work(Workspace),
+}
+
+impl Store {
+    /// Opens the store at `root`; nothing is created before there is something to write.
+    ///
+    /// # Errors
+    /// When `root` is there and is no folder.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
+        let root = root.into();
+        if root.exists() && !root.is_dir() {
+            return Err(at("open the store", &root)(io::ErrorKind::NotADirectory.into()));
+        }
+        Ok(Self { root, device: "unknown".to_owned(), verified: Verified::default() })
+    }
+
+    /// The same store, with `device` as the device that new manifests name.
+    #[must_use]
+    pub fn on_device(mut self, device: impl Into<String>) -> Self {
+        self.device = device.into();
+        self
+    }
+
+    /// The store's folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Looks for the result of `stage` under `key`; compares sizes, reads no file but the manifest.
+    #[must_use]
+    pub fn find(&self, stage: &str, key: &Key) -> Lookup {
+        let dir = self.result_dir(stage, key);
+        match Artefact::open(&dir, stage, key, Arc::clone(&self.verified)) {
+            Ok(Some(artefact)) => Lookup::Found(artefact),
+            Ok(None) => Lookup::Missing,
+            Err(error) => Lookup::Damaged(error),
+        }
+    }
+
+    /// Like [`Store::find`], and compares every file's checksum with the manifest (once in a process).
+    #[must_use]
+    pub fn find_verified(&self, stage: &str, key: &Key) -> Lookup {
+        match self.find(stage, key) {
+            Lookup::Found(artefact) => match artefact.verify() {
+                Ok(()) => Lookup::Found(artefact),
+                Err(error) => Lookup::Damaged(error),
+            },
+            other => other,
+        }
+    }
+
+    /// Locks `identity`'s key to compute its result; while another process holds it, calls `on_wait` once and waits.
+    ///
+    /// The workspace starts empty but for the checkpoint that an interrupted run left.
+    ///
+    /// # Errors
+    /// When the lock or the working folder cannot be had.
+    pub fn claim(&self, identity: Identity, on_wait: impl FnOnce()) -> Result<Claim, Error> {
+        let lock = self.lock(&identity.key, on_wait)?;
+        let target = self.result_dir(&identity.stage, &identity.key);
+        if let Lookup::Found(artefact) = self.find_verified(&identity.stage, &identity.key) {
+            return Ok(Claim::Done(artefact));
+        }
+        let partial = self.partial_dir(&identity.key);
+        Workspace::begin(identity, self.device.clone(), partial, target, lock, Arc::clone(&self.verified))
+            .map(Claim::Work)
+    }
+
+    /// The step at which an unfinished computation of `key` last wrote a checkpoint.
+    #[must_use]
+    pub fn interrupted_at(&self, key: &Key) -> Option<usize> {
+        Checkpoints::new(self.partial_dir(key).join(workspace::CHECKPOINT)).latest_step()
+    }
+
+    /// Every complete result, ordered by stage and key; damaged ones are left out.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub fn all(&self) -> Result<Vec<Artefact>, Error> {
+        let mut found = Vec::new();
+        for stage in folders(&self.root.join("results"))? {
+            for key in folders(&self.root.join("results").join(&stage))? {
+                if let Some(key) = Key::parse(&key)
+                    && let Lookup::Found(artefact) = self.find(&stage, &key)
+                {
+                    found.push(artefact);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The file in which the last plan of the recipe `name` is remembered.
+    #[must_use]
+    pub fn recipe_record(&self, name: &str) -> PathBuf {
+        self.root.join("recipes").join(format!("{name}.json"))
+    }
+
+    /// Names of the recipes whose plan is remembered, in alphabetical order.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn recipes(&self) -> Result<Vec<String>, Error> {
+        let names = entries(&self.root.join("recipes"))?;
+        Ok(names.iter().filter_map(|name| name.strip_suffix(".json")).map(str::to_owned).collect())
+    }
+
+    fn result_dir(&self, stage: &str, key: &Key) -> PathBuf {
+        self.root.join("results").join(stage).join(key.as_str())
+    }
+
+    fn partial_dir(&self, key: &Key) -> PathBuf {
+        self.root.join("partial").join(key.as_str())
+    }
+
+    fn lock(&self, key: &Key, on_wait: impl FnOnce()) -> Result<File, Error> {
+        let folder = self.root.join("locks");
+        fs::create_dir_all(&folder).map_err(at("create", &folder))?;
+        let path = folder.join(format!("{key}.lock"));
+        let file = File::options().create(true).write(true).truncate(false).open(&path).map_err(at("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                on_wait();
+                file.lock().map_err(at("lock", &path))?;
+            }
+            Err(TryLockError::Error(error)) => return Err(at("lock", &path)(error)),
+        }
+        Ok(file)
+    }
+}
+
+/// Writes `bytes` to `path` so that a reader sees either the old file or the whole new one; creates its folder.
+///
+/// # Errors
+/// When the folder is not writable.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(at("create", folder))?;
+    }
+    let writer = WRITERS.fetch_add(1, Ordering::Relaxed);
+    let temporary = path.with_extension(format!("tmp-{}-{writer}", std::process::id()));
+    fs::write(&temporary, bytes).map_err(at("write", &temporary))?;
+    fs::rename(&temporary, path).map_err(at("write", path))
+}
+
+/// Names in the folder `dir`, sorted; none where it does not exist.
+fn entries(dir: &Path) -> Result<Vec<String>, Error> {
+    let listing = match fs::read_dir(dir) {
+        Ok(listing) => listing,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(at("read", dir)(error)),
+    };
+    let mut names = Vec::new();
+    for entry in listing {
+        names.push(entry.map_err(at("read", dir))?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Names of the folders in the folder `dir`, sorted.
+fn folders(dir: &Path) -> Result<Vec<String>, Error> {
+    Ok(entries(dir)?.into_iter().filter(|name| dir.join(name).is_dir()).collect())
+}
+
+/// Removes the folder or file `path` if it is there.
+fn remove(path: &Path) -> Result<(), Error> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", path)(error)),
+        _ => Ok(()),
+    }
+}

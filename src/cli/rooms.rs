@@ -1,0 +1,70 @@
+//! Where the commands meet the other rooms.
+//!
+//! Every call into `recipe`, `stage`'s stages, `labels` and `report` stands here; the commands know plans, stores and text.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::output::Failure;
+use crate::events::Emitter;
+use crate::labels::{self, Diff};
+use crate::stage::execute::Inputs;
+use crate::stage::node::{Node, Plan};
+use crate::store::{Artefact, Workspace};
+use crate::{recipe, report, stage};
+
+/// A recipe, understood.
+pub(super) struct Planned {
+    pub(super) plan: Plan,
+    /// What the recipe calls its device.
+    pub(super) device: String,
+    /// What is worth a second look, ready to print.
+    pub(super) warnings: Vec<String>,
+}
+
+pub(super) fn plan(path: &Path, overrides: &[String]) -> Result<Planned, Failure> {
+    let loaded = recipe::load(path, overrides).map_err(|faults| Failure::Recipe(faults.to_string()))?;
+    let plan = stage::plan(&loaded.recipe, &loaded.name).map_err(|error| Failure::usage(format!("{error:#}")))?;
+    let device = serde_json::to_value(loaded.recipe.device).ok().and_then(|name| name.as_str().map(str::to_owned));
+    let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
+    Ok(Planned { plan, device: device.unwrap_or_default(), warnings })
+}
+
+pub(super) fn run_stage(node: &Node, inputs: &Inputs, workspace: &Workspace, emitter: &Emitter) -> anyhow::Result<()> {
+    stage::run(node, inputs, workspace, emitter)
+}
+
+pub(super) fn explain(key: &str) -> Result<String, Failure> {
+    recipe::explain(key).map_err(Failure::Usage)
+}
+
+pub(super) fn explain_json(key: &str) -> Result<Value, Failure> {
+    recipe::explain_json(key).map_err(Failure::Usage)
+}
+
+/// The table that ends a run, from the report stage's result.
+pub(super) fn terminal_table(artefact: &Artefact) -> anyhow::Result<String> {
+    Ok(report::terminal_table(&artefact.read_json("report.json")?))
+}
+
+pub(super) fn diff_words(original: &str, edited: &str) -> Diff {
+    labels::diff_words(original, edited)
+}
+
+pub(super) fn diff_ids(original: &[u32], edited: &[u32]) -> Diff {
+    labels::diff(original, edited)
+}
+
+pub(super) fn render_words(original: &str, edited: &str, diff: &Diff, colour: bool) -> String {
+    labels::render(&labels::word_pieces(original), &labels::word_pieces(edited), diff, colour)
+}
+
+pub(super) fn render_ids(original: &[u32], edited: &[u32], diff: &Diff, colour: bool) -> String {
+    let pieces = |ids: &[u32]| -> Vec<String> { ids.iter().map(|id| format!(" {id}")).collect() };
+    labels::render(&pieces(original), &pieces(edited), diff, colour).trim_start().to_owned()
+}
+
+pub(super) fn letters(labels: &[labels::Label]) -> String {
+    labels::spell(labels)
+}

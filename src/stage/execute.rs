@@ -1,0 +1,269 @@
+//! Runs a plan: what is missing, in order, several stages at once.
+//!
+//! A failing stage stops what is made from it and nothing else. What a stage does is the caller's closure; which files it
+//! writes is between it and its readers.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, anyhow};
+
+use super::node::{Demand, Node, Plan};
+use super::reason;
+use crate::events::{Emitter, Event, Sink};
+use crate::store::{Artefact, Claim, Lookup, Store, Workspace};
+
+/// Stack of a worker thread: freeing a deep autodiff graph recurses further than the standard 2 MiB allow.
+const STACK_BYTES: usize = 64 << 20;
+
+/// What does a node's work: reads the inputs, writes to the workspace, tells the emitter.
+pub type Run<'a> = &'a (dyn Fn(&Node, &Inputs, &Workspace, &Emitter) -> anyhow::Result<()> + Sync);
+
+/// The results that a node is made from.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs {
+    artefacts: Vec<(String, Artefact)>,
+}
+
+impl Inputs {
+    /// Inputs by role, in the node's order.
+    #[must_use]
+    pub const fn new(artefacts: Vec<(String, Artefact)>) -> Self {
+        Self { artefacts }
+    }
+
+    /// The input of the role `role`.
+    ///
+    /// # Errors
+    /// When the node has no such input.
+    pub fn artefact(&self, role: &str) -> anyhow::Result<&Artefact> {
+        let found = self.artefacts.iter().find(|(name, _)| name == role);
+        found.map(|(_, artefact)| artefact).ok_or_else(|| {
+            let roles: Vec<_> = self.artefacts.iter().map(|(name, _)| format!("`{name}`")).collect();
+            anyhow!(
+                "expected an input `{role}`, found {}",
+                if roles.is_empty() { "none".into() } else { roles.join(", ") }
+            )
+        })
+    }
+
+    /// The inputs whose role begins with `prefix`, with what follows it, in the node's order.
+    pub fn artefacts<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Artefact)> {
+        self.artefacts.iter().filter_map(move |(role, artefact)| Some((role.strip_prefix(prefix)?, artefact)))
+    }
+}
+
+/// What a run did.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// Stages that ran to their end.
+    pub ran: usize,
+    /// Stages whose result was there, or was not needed because what is made from it was there.
+    pub cached: usize,
+    /// Labels of the stages that failed, and why.
+    pub failed: Vec<(String, String)>,
+    /// Labels of the stages that did not run because something that they are made from failed.
+    pub skipped: Vec<String>,
+    /// Each node's result, where there is one.
+    pub artefacts: Vec<Option<Artefact>>,
+}
+
+/// Brings every wanted result of `plan` into `store`, with at most `jobs` stages at once.
+///
+/// # Errors
+/// When the store itself cannot be used; a stage's failure is in the summary.
+pub fn execute(plan: &Plan, store: &Store, sink: &dyn Sink, jobs: usize, run: Run) -> anyhow::Result<Summary> {
+    let started = Instant::now();
+    let mut artefacts: Vec<Option<Artefact>> = vec![None; plan.nodes.len()];
+    let demands = plan.demand(|index| {
+        let node = &plan.nodes[index];
+        match store.find_verified(node.stage.name(), &node.key) {
+            Lookup::Found(artefact) => artefacts[index] = Some(artefact),
+            Lookup::Missing => {}
+            Lookup::Damaged(error) => {
+                sink.emit(&Event::Warning { stage: node.label.clone(), message: error.to_string() });
+            }
+        }
+        artefacts[index].is_some()
+    });
+    let wanted = demands.iter().filter(|demand| **demand == Demand::Run).count();
+    let cached = plan.nodes.len() - wanted;
+    sink.emit(&Event::RunStarted { recipe: plan.recipe.clone(), stages: plan.nodes.len(), cached });
+    reason::remember(plan, store, &[])?;
+
+    let pool =
+        Pool { plan, store, sink, run, board: Mutex::new(Board::new(plan, &demands, artefacts)), news: Condvar::new() };
+    pool.work(jobs.clamp(1, wanted.max(1)));
+    let board = pool.board.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let summary = board.summary(plan, store, &demands);
+    reason::remember(plan, store, &summary.failed)?;
+    sink.emit(&Event::RunFinished {
+        ran: summary.ran,
+        cached: summary.cached,
+        failed: summary.failed.len(),
+        wall_seconds: started.elapsed().as_secs_f64(),
+    });
+    Ok(summary)
+}
+
+/// How far the run is.
+struct Board {
+    /// For each node that has to run, how many of its inputs still have to be computed.
+    missing_inputs: Vec<Option<usize>>,
+    /// Nodes that can run now; the first in the plan goes first.
+    ready: BTreeSet<usize>,
+    running: usize,
+    ran: usize,
+    failed: Vec<(usize, String)>,
+    artefacts: Vec<Option<Artefact>>,
+}
+
+impl Board {
+    fn new(plan: &Plan, demands: &[Demand], artefacts: Vec<Option<Artefact>>) -> Self {
+        let missing = |node: &Node| node.inputs.iter().filter(|input| demands[input.node] == Demand::Run).count();
+        let missing_inputs: Vec<Option<usize>> = plan
+            .nodes
+            .iter()
+            .zip(demands)
+            .map(|(node, demand)| (*demand == Demand::Run).then(|| missing(node)))
+            .collect();
+        let ready = (0..plan.nodes.len()).filter(|&i| missing_inputs[i] == Some(0)).collect();
+        Self { missing_inputs, ready, running: 0, ran: 0, failed: Vec::new(), artefacts }
+    }
+
+    fn done(&mut self, plan: &Plan, index: usize, artefact: Artefact, fresh: bool) {
+        self.artefacts[index] = Some(artefact);
+        self.ran += usize::from(fresh);
+        for (reader, node) in plan.nodes.iter().enumerate().skip(index + 1) {
+            let read = node.inputs.iter().filter(|input| input.node == index).count();
+            if read > 0
+                && let Some(missing) = &mut self.missing_inputs[reader]
+            {
+                *missing -= read;
+                if *missing == 0 {
+                    self.ready.insert(reader);
+                }
+            }
+        }
+    }
+
+    fn summary(mut self, plan: &Plan, store: &Store, demands: &[Demand]) -> Summary {
+        let label = |index: usize| plan.nodes[index].label.clone();
+        self.failed.sort();
+        let failed_nodes: BTreeSet<usize> = self.failed.iter().map(|(index, _)| *index).collect();
+        let skipped: Vec<String> = (0..plan.nodes.len())
+            .filter(|i| demands[*i] == Demand::Run && self.artefacts[*i].is_none() && !failed_nodes.contains(i))
+            .map(label)
+            .collect();
+        for (artefact, node) in self.artefacts.iter_mut().zip(&plan.nodes) {
+            if artefact.is_none()
+                && let Lookup::Found(found) = store.find(node.stage.name(), &node.key)
+            {
+                *artefact = Some(found);
+            }
+        }
+        Summary {
+            ran: self.ran,
+            cached: plan.nodes.len() - self.ran - self.failed.len() - skipped.len(),
+            failed: self.failed.into_iter().map(|(index, error)| (label(index), error)).collect(),
+            skipped,
+            artefacts: self.artefacts,
+        }
+    }
+}
+
+struct Pool<'a> {
+    plan: &'a Plan,
+    store: &'a Store,
+    sink: &'a dyn Sink,
+    run: Run<'a>,
+    board: Mutex<Board>,
+    news: Condvar,
+}
+
+impl Pool<'_> {
+    fn work(&self, jobs: usize) {
+        thread::scope(|scope| {
+            let spawn = || thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || self.worker());
+            let spawned = (0..jobs).filter(|_| spawn().is_ok()).count();
+            if spawned == 0 {
+                self.worker();
+            }
+        });
+    }
+
+    fn worker(&self) {
+        while let Some((index, inputs)) = self.next() {
+            let node = &self.plan.nodes[index];
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.compute(index, &inputs)))
+                .unwrap_or_else(|panic| Err(anyhow!("stage `{}` panicked: {}", node.label, panic_message(&*panic))));
+            let mut board = self.board();
+            board.running -= 1;
+            match outcome {
+                Ok((artefact, fresh)) => board.done(self.plan, index, artefact, fresh),
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    self.sink.emit(&Event::StageFailed { stage: node.label.clone(), error: error.clone() });
+                    board.failed.push((index, error));
+                }
+            }
+            drop(board);
+            self.news.notify_all();
+        }
+    }
+
+    /// The next node that can run, with its inputs; none when nothing will become ready any more.
+    fn next(&self) -> Option<(usize, Inputs)> {
+        let mut board = self.board();
+        loop {
+            if let Some(index) = board.ready.pop_first() {
+                board.running += 1;
+                let inputs = self.plan.nodes[index].inputs.iter();
+                let artefacts =
+                    inputs.filter_map(|i| Some((i.role.clone(), board.artefacts[i.node].clone()?))).collect();
+                return Some((index, Inputs::new(artefacts)));
+            }
+            if board.running == 0 {
+                return None;
+            }
+            board = self.news.wait(board).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The node's result, and whether it was computed here.
+    fn compute(&self, index: usize, inputs: &Inputs) -> anyhow::Result<(Artefact, bool)> {
+        let started = Instant::now();
+        let node = &self.plan.nodes[index];
+        let label = || node.label.clone();
+        let claim = self.store.claim(self.plan.identity(index), || {
+            self.sink.emit(&Event::StageWaiting { stage: label(), key: node.key.to_string() });
+        })?;
+        let (artefact, fresh) = match claim {
+            Claim::Done(artefact) => (artefact, false),
+            Claim::Work(workspace) => {
+                let resumed_from = workspace.checkpoints().latest_step();
+                self.sink.emit(&Event::StageStarted { stage: label(), key: node.key.to_string(), resumed_from });
+                (self.run)(node, inputs, &workspace, &Emitter::new(&node.label, self.sink))?;
+                (workspace.finish().context("the stage's work is done, its result could not be stored")?, true)
+            }
+        };
+        self.sink.emit(&Event::StageFinished { stage: label(), wall_seconds: started.elapsed().as_secs_f64() });
+        Ok((artefact, fresh))
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}

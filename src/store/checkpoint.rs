@@ -1,0 +1,139 @@
+//! Checkpoints of a training stage: where it was, so that a resume goes on from there.
+//!
+//! Keeps the last good one only. What a checkpoint holds (weights, optimizer and random state, place in the data) is the
+//! trainer's to know; files are bytes here.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use super::error::at;
+use super::{Error, entries, remove};
+
+/// Checksums of a checkpoint's files.
+const SUMS: &str = "checksums.json";
+
+/// A checkpoint's files: name to bytes.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// The checkpoints of one stage.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    dir: PathBuf,
+}
+
+impl Checkpoints {
+    /// The checkpoints in `dir`, which need not exist.
+    #[must_use]
+    pub const fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// Saves `files` as the state after `step`, then removes the earlier checkpoint.
+    ///
+    /// # Errors
+    /// When the files cannot be written; the earlier checkpoint then stays.
+    pub fn save(&self, step: usize, files: &[(&str, &[u8])]) -> Result<(), Error> {
+        let name = folder(step);
+        let temporary = self.dir.join(format!("writing-{name}"));
+        remove(&temporary)?;
+        fs::create_dir_all(&temporary).map_err(at("create", &temporary))?;
+        let mut sums = BTreeMap::new();
+        for (name, bytes) in files {
+            let path = temporary.join(name);
+            fs::write(&path, bytes).map_err(at("write", &path))?;
+            sums.insert(*name, blake3::hash(bytes).to_hex().to_string());
+        }
+        let path = temporary.join(SUMS);
+        fs::write(&path, serde_json::json!(sums).to_string()).map_err(at("write", &path))?;
+        let target = self.dir.join(&name);
+        remove(&target)?;
+        fs::rename(&temporary, &target).map_err(at("rename to", &target))?;
+        for other in entries(&self.dir)?.iter().filter(|other| **other != name) {
+            remove(&self.dir.join(other))?;
+        }
+        Ok(())
+    }
+
+    /// The last good checkpoint: its step and its files by name.
+    ///
+    /// A checkpoint that was not wholly written or has changed since is passed over: starting again is right, going on
+    /// from noise is not.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn latest(&self) -> Result<Option<(usize, Files)>, Error> {
+        let mut steps: Vec<usize> = entries(&self.dir)?.iter().filter_map(|name| step(name)).collect();
+        steps.sort_unstable();
+        Ok(steps.into_iter().rev().find_map(|step| self.read(step).map(|files| (step, files))))
+    }
+
+    /// The step of the last good checkpoint.
+    #[must_use]
+    pub fn latest_step(&self) -> Option<usize> {
+        self.latest().ok().flatten().map(|(step, _)| step)
+    }
+
+    fn read(&self, step: usize) -> Option<Files> {
+        let dir = self.dir.join(folder(step));
+        let sums: BTreeMap<String, String> = serde_json::from_slice(&fs::read(dir.join(SUMS)).ok()?).ok()?;
+        sums.into_iter()
+            .map(|(name, sum)| {
+                let bytes = fs::read(dir.join(&name)).ok()?;
+                (blake3::hash(&bytes).to_hex().as_str() == sum).then_some((name, bytes))
+            })
+            .collect()
+    }
+}
+
+fn folder(step: usize) -> String {
+    format!("step-{step:08}")
+}
+
+fn step(folder: &str) -> Option<usize> {
+    folder.strip_prefix("step-")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoints() -> (tempfile::TempDir, Checkpoints) {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(dir.path().join("checkpoint"));
+        (dir, checkpoints)
+    }
+
+    #[test]
+    fn the_latest_is_what_was_saved_last() {
+        let (_dir, checkpoints) = checkpoints();
+        assert!(checkpoints.latest().unwrap().is_none());
+        checkpoints.save(9, &[("weights", b"nine")]).unwrap();
+        checkpoints.save(10, &[("weights", b"ten"), ("rng", b"\0\xff")]).unwrap();
+        let (step, files) = checkpoints.latest().unwrap().unwrap();
+        assert_eq!(step, 10);
+        assert_eq!(files["weights"], b"ten");
+        assert_eq!(files["rng"], b"\0\xff");
+        assert_eq!(entries(&checkpoints.dir).unwrap(), ["step-00000010"]);
+    }
+
+    #[test]
+    fn a_kill_while_saving_leaves_the_one_before() {
+        let (_dir, checkpoints) = checkpoints();
+        checkpoints.save(20, &[("weights", b"twenty")]).unwrap();
+        let half = checkpoints.dir.join("writing-step-00000040");
+        fs::create_dir(&half).unwrap();
+        fs::write(half.join("weights"), b"for").unwrap();
+        assert_eq!(checkpoints.latest_step(), Some(20));
+        checkpoints.save(40, &[("weights", b"forty")]).unwrap();
+        assert_eq!(checkpoints.latest().unwrap().unwrap().1["weights"], b"forty");
+    }
+
+    #[test]
+    fn a_changed_checkpoint_is_passed_over() {
+        let (_dir, checkpoints) = checkpoints();
+        checkpoints.save(20, &[("weights", b"twenty")]).unwrap();
+        fs::write(checkpoints.dir.join("step-00000020/weights"), b"twentY").unwrap();
+        assert!(checkpoints.latest().unwrap().is_none());
+    }
+}

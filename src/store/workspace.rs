@@ -1,0 +1,186 @@
+//! Where a running stage writes.
+//!
+//! A workspace holds its key's lock as long as it lives. Finishing it seals the files with a manifest and renames the
+//! folder into place; dropping it leaves the folder, so that a later run finds the checkpoint.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Component, Path, PathBuf};
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::error::at;
+use super::{Artefact, Checkpoints, Error, FileRecord, Key, MANIFEST, Manifest, Provenance, Verified, entries, remove};
+
+/// The folder of checkpoints in a workspace; no part of the result.
+pub(super) const CHECKPOINT: &str = "checkpoint";
+
+/// What a result is: everything in its manifest that is known before it is computed.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The kind of stage.
+    pub stage: String,
+    /// The stage's code version.
+    pub version: u32,
+    /// The result's name.
+    pub key: Key,
+    /// The config that the stage runs with.
+    pub config: Value,
+    /// What it is made from: (role, key).
+    pub inputs: Vec<(String, Key)>,
+}
+
+/// The working folder of a running stage.
+#[derive(Debug)]
+pub struct Workspace {
+    identity: Identity,
+    device: String,
+    dir: PathBuf,
+    target: PathBuf,
+    started: Instant,
+    verified: Verified,
+    // Held, never read: the lock goes when the file is closed.
+    _lock: File,
+}
+
+impl Workspace {
+    /// A folder at `dir` that is empty but for a checkpoint, to become `target`.
+    pub(super) fn begin(
+        identity: Identity,
+        device: String,
+        dir: PathBuf,
+        target: PathBuf,
+        lock: File,
+        verified: Verified,
+    ) -> Result<Self, Error> {
+        // What an interrupted run left beside its checkpoint may be half a file; the stage writes it again.
+        for name in entries(&dir)?.iter().filter(|name| *name != CHECKPOINT) {
+            remove(&dir.join(name))?;
+        }
+        fs::create_dir_all(&dir).map_err(at("create", &dir))?;
+        Ok(Self { identity, device, dir, target, started: Instant::now(), verified, _lock: lock })
+    }
+
+    /// The folder that becomes the result.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The folder for checkpoints, removed when the stage is done.
+    #[must_use]
+    pub fn checkpoint_dir(&self) -> PathBuf {
+        self.dir.join(CHECKPOINT)
+    }
+
+    /// The checkpoints in [`Workspace::checkpoint_dir`].
+    #[must_use]
+    pub fn checkpoints(&self) -> Checkpoints {
+        Checkpoints::new(self.checkpoint_dir())
+    }
+
+    /// The path at which to write the file `name` (relative, folders are created).
+    ///
+    /// # Errors
+    /// When `name` leaves the folder or is the store's own.
+    pub fn path(&self, name: &str) -> Result<PathBuf, Error> {
+        let components: Vec<_> = Path::new(name).components().collect();
+        let plain = components.iter().all(|component| matches!(component, Component::Normal(_)));
+        let first = components.first().map(|component| component.as_os_str());
+        if !plain || first.is_none_or(|first| first == MANIFEST || first == CHECKPOINT) {
+            return Err(Error::FileName { file: name.to_owned(), stage: self.identity.stage.clone() });
+        }
+        let path = self.dir.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(at("create", parent))?;
+        }
+        Ok(path)
+    }
+
+    /// Writes `bytes` as the file `name`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_bytes(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.path(name)?;
+        fs::write(&path, bytes).map_err(at("write", &path))
+    }
+
+    /// Writes `value` as the JSON file `name`, indented.
+    ///
+    /// # Errors
+    /// When `value` is no JSON or the file cannot be written.
+    pub fn write_json<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<(), Error> {
+        let mut bytes = serde_json::to_vec_pretty(value).map_err(|source| self.unwritable(name, source))?;
+        bytes.push(b'\n');
+        self.write_bytes(name, &bytes)
+    }
+
+    /// Writes `rows` as the JSON Lines file `name`.
+    ///
+    /// # Errors
+    /// When a row is no JSON or the file cannot be written.
+    pub fn write_jsonl<T: Serialize>(&self, name: &str, rows: impl IntoIterator<Item = T>) -> Result<(), Error> {
+        let mut bytes = Vec::new();
+        for row in rows {
+            serde_json::to_writer(&mut bytes, &row).map_err(|source| self.unwritable(name, source))?;
+            bytes.push(b'\n');
+        }
+        self.write_bytes(name, &bytes)
+    }
+
+    /// Seals the folder and makes it the result.
+    ///
+    /// # Errors
+    /// When the files cannot be read back or the folder cannot be renamed.
+    pub fn finish(self) -> Result<Artefact, Error> {
+        remove(&self.checkpoint_dir())?;
+        let files = self.records()?;
+        let Identity { stage, version, key, config, inputs } = self.identity;
+        let provenance = Provenance::here(&self.device, self.started.elapsed().as_secs_f64());
+        let manifest = Manifest { stage, version, key, config, inputs, files, provenance };
+        write_manifest(&self.dir.join(MANIFEST), &manifest)?;
+        // Only a damaged result can stand here: the lock is ours and a whole one would have been found.
+        remove(&self.target)?;
+        if let Some(parent) = self.target.parent() {
+            fs::create_dir_all(parent).map_err(at("create", parent))?;
+        }
+        fs::rename(&self.dir, &self.target).map_err(at("rename to", &self.target))?;
+        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        verified.extend(manifest.files.keys().map(|name| self.target.join(name)));
+        drop(verified);
+        Ok(Artefact::new(self.target, manifest, self.verified))
+    }
+
+    fn records(&self) -> Result<BTreeMap<String, FileRecord>, Error> {
+        let mut records = BTreeMap::new();
+        let mut folders = vec![String::new()];
+        while let Some(folder) = folders.pop() {
+            for entry in entries(&self.dir.join(&folder))? {
+                let name = if folder.is_empty() { entry } else { format!("{folder}/{entry}") };
+                let path = self.dir.join(&name);
+                if path.is_dir() {
+                    folders.push(name);
+                } else {
+                    records.insert(name, FileRecord::of(&path)?);
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    fn unwritable(&self, file: &str, source: serde_json::Error) -> Error {
+        Error::Unwritable { file: file.to_owned(), stage: self.identity.stage.clone(), source }
+    }
+}
+
+fn write_manifest(path: &Path, manifest: &Manifest) -> Result<(), Error> {
+    let mut bytes = serde_json::to_vec_pretty(manifest).expect("strings, numbers and JSON values are JSON");
+    bytes.push(b'\n');
+    fs::write(path, bytes).map_err(at("write", path))?;
+    // The rename must not overtake the contents when the machine stops.
+    File::open(path).and_then(|file| file.sync_all()).map_err(at("write", path))
+}

@@ -123,6 +123,17 @@ impl<'a> Emitter<'a> {
         Self { stage, sink }
     }
 
+    /// The same stage, heard by `sink` instead.
+    #[must_use]
+    pub const fn through<'b>(&'b self, sink: &'b dyn Sink) -> Emitter<'b> {
+        Emitter { stage: self.stage, sink }
+    }
+
+    /// Passes on an event as it is.
+    pub fn forward(&self, event: &Event) {
+        self.sink.emit(event);
+    }
+
     /// Reports `done` of `total` units.
     pub fn progress(&self, done: usize, total: usize, unit: &str) {
         self.sink.emit(&Event::Progress { stage: self.stage.to_owned(), done, total, unit: unit.to_owned() });

@@ -1,5 +1,60 @@
 //! The closed list of stages: what a recipe becomes, in which order, and why a stage would run.
+//!
+//! One file a stage: what goes into its key (a `Config`), and what it does. A node's config in the plan *is* what the
+//! stage reads, so that nothing can change a result without changing its key. The mathematics is left to the rooms
+//! below.
 
 pub mod execute;
 pub mod node;
 pub mod reason;
+
+mod data;
+mod edits;
+mod judgements;
+mod labels;
+mod plan;
+mod policy;
+mod ppo;
+mod preferences;
+mod report;
+mod responses;
+mod reward;
+mod sft;
+mod tokenizer;
+mod training;
+
+use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
+
+pub use plan::plan;
+pub use policy::Policy;
+
+use self::execute::Inputs;
+use self::node::{Node, Stage};
+use crate::events::Emitter;
+use crate::recipe::Recipe;
+use crate::store::Workspace;
+
+/// Does the work of one node of `recipe`'s plan.
+///
+/// # Errors
+/// When the stage fails; the message names what was expected and found.
+pub fn run(recipe: &Recipe, node: &Node, inputs: &Inputs, workspace: &Workspace, emitter: &Emitter) -> Result<()> {
+    match node.stage {
+        Stage::Data => data::run(recipe, workspace),
+        Stage::Tokenizer => tokenizer::run(recipe, inputs, workspace),
+        Stage::Sft => sft::run(&config(node)?, inputs, workspace, emitter),
+        Stage::Preferences => preferences::run(&config(node)?, inputs, workspace, emitter),
+        Stage::Edits => edits::run(&config(node)?, inputs, workspace),
+        Stage::Labels => labels::run(&config(node)?, inputs, workspace),
+        Stage::Reward => reward::run(&config(node)?, inputs, workspace, emitter),
+        Stage::Ppo => ppo::run(&config(node)?, inputs, workspace, emitter),
+        Stage::Responses => responses::run(&config(node)?, inputs, workspace, emitter),
+        Stage::Judgements => judgements::run(&config(node)?, inputs, workspace),
+        Stage::Report => report::run(&config(node)?, inputs, workspace),
+    }
+}
+
+fn config<T: DeserializeOwned>(node: &Node) -> Result<T> {
+    serde_json::from_value(node.config.clone()).with_context(|| format!("config of stage `{}`", node.label))
+}

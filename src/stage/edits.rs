@@ -1,0 +1,55 @@
+//! Stage `edits`: minimal edits of the less preferred responses.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::data::world;
+use super::execute::Inputs;
+use super::policy::{dataset, seed};
+use super::preferences::annotated;
+use crate::data::{Edit, Preference};
+use crate::recipe::EditSource;
+use crate::store::Workspace;
+
+pub(super) const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Config {
+    pub(super) source: EditSource,
+    pub(super) budget: usize,
+    pub(super) seed: u64,
+}
+
+pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Result<()> {
+    let (edits, held_out) = match config.source {
+        EditSource::Dataset(_) => {
+            let data = dataset(inputs)?;
+            let prompts = annotated(&data.train, config.budget, config.seed);
+            let ids: BTreeSet<u64> = prompts.iter().map(|prompt| prompt.id).collect();
+            (data.edits.into_iter().filter(|edit| ids.contains(&edit.prompt.id)).collect(), data.held_out_edits)
+        }
+        EditSource::Simulated(_) => {
+            let preferences = inputs.artefact("preferences")?;
+            let edit = |file, split| simulate(config, inputs, &preferences.read_jsonl(file)?, split);
+            (edit("preferences.jsonl", "train")?, edit("held_out.jsonl", "validation")?)
+        }
+    };
+    workspace.write_jsonl("edits.jsonl", &edits)?;
+    Ok(workspace.write_jsonl("held_out.jsonl", &held_out)?)
+}
+
+fn simulate(config: &Config, inputs: &Inputs, preferences: &[Preference], split: &str) -> Result<Vec<Edit>> {
+    let world = world(inputs)?.context("simulated edits need a world; the dataset is none")?;
+    let edit = |(i, preference): (u64, &Preference)| {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed(config.seed, &format!("{split} editor")));
+        rng.set_stream(i);
+        world.edit(&mut rng, preference)
+    };
+    let edits = (0..).zip(preferences).map(edit);
+    // Where nothing was noticed, nothing was edited.
+    Ok(edits.filter(|edit| edit.edited.text != edit.original.text || edit.edited.finished != edit.original.finished).collect())
+}

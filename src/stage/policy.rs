@@ -1,0 +1,144 @@
+//! What most stages need of a language model: the tokenizer, the network and the lengths it was trained for.
+
+use anyhow::{Context, Result};
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use super::execute::Inputs;
+use crate::compute::{Crew, DeviceName};
+use crate::data::{Dataset, Prompt, Response};
+use crate::model::generate::{Sampling, Special, sample};
+use crate::model::{self, Model};
+use crate::recipe::Recipe;
+use crate::store::Artefact;
+use crate::text::{self, Tokenizer};
+
+/// What every stage that touches a network has in its key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Setting {
+    /// The architecture.
+    pub model: model::Config,
+    /// The tokenizer's table: names the special tokens.
+    pub tokenizer: text::Config,
+    /// Prompt tokens at most.
+    pub max_prompt_tokens: usize,
+    /// Response tokens at most.
+    pub max_response_tokens: usize,
+    /// The backend family: part of the key, because it decides the last bits.
+    pub backend: String,
+    /// Parts a gradient step is cut into.
+    pub shards: usize,
+}
+
+impl Setting {
+    pub(super) fn of(recipe: &Recipe) -> Self {
+        Self {
+            model: recipe.model.clone(),
+            tokenizer: super::tokenizer::without_path(&recipe.tokenizer),
+            max_prompt_tokens: recipe.dataset.max_prompt_tokens.get(),
+            max_response_tokens: recipe.dataset.max_response_tokens.get(),
+            backend: recipe.device.family().to_owned(),
+            shards: recipe.shards.get(),
+        }
+    }
+
+    pub(super) fn device(&self) -> Result<Device> {
+        let name: DeviceName = serde_json::from_value(self.backend.clone().into()).context("backend of a plan")?;
+        name.device()
+    }
+
+    /// One thread a shard, as far as the machine has them: how many does not change a result.
+    pub(super) fn crew(&self) -> Crew {
+        Crew::new(self.shards.min(std::thread::available_parallelism().map_or(1, usize::from)))
+    }
+
+    pub(super) fn tokenizer(&self, inputs: &Inputs) -> Result<Tokenizer> {
+        Tokenizer::from_json(&inputs.artefact("tokenizer")?.read_bytes("tokenizer.json")?, &self.tokenizer)
+    }
+
+    pub(super) fn model(&self, artefact: &Artefact) -> Result<Model> {
+        let dir = artefact.dir.display();
+        Model::from_bytes(&artefact.read_bytes("model.safetensors")?, &self.model, &self.device()?)
+            .with_context(|| format!("model in `{dir}`"))
+    }
+
+    pub(super) fn policy(&self, inputs: &Inputs, role: &str) -> Result<Policy> {
+        Policy::new(self.model(inputs.artefact(role)?)?, self.tokenizer(inputs)?, self.max_prompt_tokens, self.max_response_tokens)
+    }
+}
+
+/// A language model that answers prompts.
+pub struct Policy {
+    /// The network.
+    pub model: Model,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    max_prompt: usize,
+    max_response: usize,
+}
+
+impl Policy {
+    /// Joins a network and a tokenizer.
+    ///
+    /// # Errors
+    /// When their vocabularies disagree in size.
+    pub fn new(model: Model, tokenizer: Tokenizer, max_prompt: usize, max_response: usize) -> Result<Self> {
+        let (ids, rows) = (tokenizer.vocab_size(), model.vocab_size());
+        anyhow::ensure!(
+            ids <= rows,
+            "the tokenizer does not fit the model: expected at most {rows} ids (rows of the embedding), found {ids}"
+        );
+        Ok(Self { model, tokenizer, max_prompt, max_response })
+    }
+
+    /// Prompt ids as the model sees them.
+    #[must_use]
+    pub fn prompt_ids(&self, prompt: &str) -> Vec<u32> {
+        self.tokenizer.encode_prompt(prompt, self.max_prompt)
+    }
+
+    /// Padding and end-of-sequence ids.
+    #[must_use]
+    pub fn special(&self) -> Special {
+        Special { pad: self.tokenizer.pad(), eos: self.tokenizer.eos() }
+    }
+
+    /// One response to each prompt, drawn from the model's own distribution.
+    pub fn respond(&self, prompts: &[Prompt], seed: u64, crew: &Crew, done: &(dyn Fn(usize) + Sync)) -> Vec<Response> {
+        let ids: Vec<Vec<u32>> = prompts.iter().map(|prompt| self.prompt_ids(&prompt.text)).collect();
+        let rows: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
+        let sampling = Sampling::plain(1.0, self.max_response);
+        let responses = sample(&self.model, &rows, self.special(), sampling, seed, crew, done);
+        responses.into_iter().map(|ids| response(&self.tokenizer, ids)).collect()
+    }
+}
+
+/// Sampled ids as a response.
+pub(super) fn response(tokenizer: &Tokenizer, ids: Vec<u32>) -> Response {
+    Response { text: tokenizer.decode(&ids), finished: ids.last() == Some(&tokenizer.eos()), ids }
+}
+
+/// The seed of one purpose of one run: different purposes never share random numbers.
+pub(super) fn seed(run: u64, purpose: &str) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&run.to_le_bytes());
+    hasher.update(purpose.as_bytes());
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_le_bytes(bytes)
+}
+
+/// The dataset as the data stage stored it.
+pub(super) fn dataset(inputs: &Inputs) -> Result<Dataset> {
+    let data = inputs.artefact("data")?;
+    Ok(Dataset {
+        demonstrations: data.read_jsonl("demonstrations.jsonl")?,
+        train: data.read_jsonl("train.jsonl")?,
+        validation: data.read_jsonl("validation.jsonl")?,
+        test: data.read_jsonl("test.jsonl")?,
+        preferences: data.read_jsonl("preferences.jsonl")?,
+        held_out_preferences: data.read_jsonl("held_out_preferences.jsonl")?,
+        edits: data.read_jsonl("edits.jsonl")?,
+        held_out_edits: data.read_jsonl("held_out_edits.jsonl")?,
+    })
+}

@@ -1,0 +1,81 @@
+//! Stage `preferences`: pairs of responses, one preferred.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::data::world;
+use super::execute::Inputs;
+use super::policy::{Setting, dataset, seed};
+use crate::data::{Preference, Prompt};
+use crate::events::Emitter;
+use crate::recipe::{PreferenceSource, SimulatedPreferences};
+use crate::store::Workspace;
+
+pub(super) const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Config {
+    pub(super) source: PreferenceSource,
+    pub(super) budget: usize,
+    pub(super) seed: u64,
+    pub(super) setting: Setting,
+}
+
+pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitter: &Emitter) -> Result<()> {
+    let data = dataset(inputs)?;
+    let annotated = annotated(&data.train, config.budget, config.seed);
+    let (preferences, held_out) = match &config.source {
+        PreferenceSource::Dataset(_) => {
+            let ids: BTreeSet<u64> = annotated.iter().map(|prompt| prompt.id).collect();
+            let mine = data.preferences.into_iter().filter(|preference| ids.contains(&preference.prompt.id));
+            (mine.collect(), data.held_out_preferences)
+        }
+        PreferenceSource::Simulated(annotator) => {
+            let simulate = |prompts: &[Prompt], split: &str| simulate(config, annotator, prompts, split, inputs, emitter);
+            (simulate(&annotated, "train")?, simulate(&data.validation, "validation")?)
+        }
+    };
+    workspace.write_jsonl("preferences.jsonl", &preferences)?;
+    Ok(workspace.write_jsonl("held_out.jsonl", &held_out)?)
+}
+
+/// The prompts that are annotated: a smaller budget is a prefix of a larger one.
+pub(super) fn annotated(train: &[Prompt], budget: usize, run: u64) -> Vec<Prompt> {
+    let mut prompts = train.to_vec();
+    prompts.shuffle(&mut ChaCha8Rng::seed_from_u64(seed(run, "annotated prompts")));
+    prompts.truncate(budget);
+    prompts
+}
+
+fn simulate(
+    config: &Config,
+    annotator: &SimulatedPreferences,
+    prompts: &[Prompt],
+    split: &str,
+    inputs: &Inputs,
+    emitter: &Emitter,
+) -> Result<Vec<Preference>> {
+    let world = world(inputs)?.context("simulated preferences need a world; the dataset is none")?;
+    let policy = config.setting.policy(inputs, "policy")?;
+    let crew = config.setting.crew();
+    let mut sides = Vec::new();
+    for (i, side) in ["first", "second"].into_iter().enumerate() {
+        let done = |n: usize| emitter.progress(i * prompts.len() + n, 2 * prompts.len(), "responses");
+        let seed = seed(config.seed, &format!("{split} {side} samples"));
+        sides.push(crew.install(|| policy.respond(prompts, seed, &crew, &done)));
+    }
+    let (b, a) = (sides.pop().unwrap_or_default(), sides.pop().unwrap_or_default());
+    let annotate = |(i, ((prompt, a), b)): (u64, ((&Prompt, _), _))| {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed(config.seed, &format!("{split} annotator")));
+        rng.set_stream(i);
+        world.annotate(&mut rng, prompt, a, b, annotator.notice_rate.get(), annotator.label_noise.get())
+    };
+    let preferences = (0..).zip(prompts.iter().zip(a).zip(b)).map(annotate);
+    // Two equal samples say nothing about what is better.
+    Ok(preferences.filter(|preference| preference.chosen.ids != preference.rejected.ids).collect())
+}

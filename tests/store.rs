@@ -288,8 +288,12 @@ fn a_failure_stops_what_is_made_from_it_and_nothing_else() {
         assert!(summary.artefacts[2].is_some() && summary.artefacts[3].is_none());
         let failed = Event::StageFailed { stage: "sft a".into(), error: expected.into() };
         assert!(memory.events().contains(&failed));
-        assert_eq!(reasons(&plan, &store)[1], format!("run: failed last time: {expected}"));
+        let reasons = reasons(&plan, &store);
+        assert_eq!(reasons[1], format!("run: failed last time: {expected}"));
+        assert_eq!(reasons[3], "run: input `policy.a` runs");
     }
+    workspace(&store, &plan, 1).checkpoints().save(7, &[]).unwrap();
+    assert!(reasons(&plan, &store)[1].ends_with("index 3 of 2; will resume at step 7"));
     assert_eq!(run(&plan, &store).ran, 2, "what was done is kept");
 }
 

@@ -89,7 +89,9 @@ fn complete(planned: &Planned, store: &Store, jobs: usize, out: Option<&Path>) -
     if let Some(artefact) = report_of(plan, &summary) {
         export(artefact, &out)?;
         output::data(&rooms::terminal_table(artefact)?)?;
-        note(format!("report: {}", out.join("report.md").display()));
+        let pages = ["index.html", "report.md"].map(|page| out.join(page));
+        let page = pages.iter().find(|page| page.exists()).unwrap_or(&out);
+        note(format!("report: {}", page.display()));
     }
     conclude(plan, &summary)
 }

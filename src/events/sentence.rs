@@ -7,6 +7,8 @@ use super::Event;
 /// A line about `event`, or none if it is not worth one.
 pub(super) fn sentence(event: &Event) -> Option<String> {
     match event {
+        // A run without work is the command's to comment on.
+        Event::RunStarted { stages, cached, .. } if stages == cached => None,
         Event::RunStarted { recipe, stages, cached } => {
             Some(format!("{recipe}: {stages} stages, {cached} cached, {} to run", stages.saturating_sub(*cached)))
         }
@@ -17,7 +19,7 @@ pub(super) fn sentence(event: &Event) -> Option<String> {
         Event::StageWaiting { stage, .. } => {
             Some(format!("  {stage}: waits for another process that computes the same"))
         }
-        Event::Progress { .. } | Event::Metrics { .. } => None,
+        Event::Progress { .. } | Event::Metrics { .. } | Event::RunFinished { ran: 0, failed: 0, .. } => None,
         Event::Warning { stage, message } if stage.is_empty() => Some(format!("warning: {message}")),
         Event::Warning { stage, message } => Some(format!("warning: {stage}: {message}")),
         Event::StageFinished { stage, wall_seconds } => Some(format!("✓ {stage} ({})", duration(*wall_seconds))),

@@ -124,14 +124,20 @@ pub fn statuses(plan: &Plan, store: &Store) -> Vec<Status> {
 }
 
 fn reason(plan: &Plan, node: &Node, earlier: Option<&Remembered>, demands: &[Demand], step: Option<usize>) -> String {
-    if let Some(step) = step {
-        return format!("interrupted at step {step}, will resume");
+    let failure = earlier.filter(|earlier| earlier.key == node.key).and_then(|earlier| earlier.error.as_ref());
+    let failure = failure.map(|error| error.lines().next().unwrap_or_default());
+    match (failure, step) {
+        (Some(error), Some(step)) => return format!("failed last time: {error}; will resume at step {step}"),
+        (Some(error), None) => return format!("failed last time: {error}"),
+        (None, Some(step)) => return format!("interrupted at step {step}, will resume"),
+        (None, None) => {}
     }
     let Some(earlier) = earlier else { return "never run".to_owned() };
     if earlier.key == node.key {
-        return match &earlier.error {
-            Some(error) => format!("failed last time: {}", error.lines().next().unwrap_or_default()),
-            None if earlier.done => "its result was deleted".to_owned(),
+        let runs = node.inputs.iter().find(|input| demands[input.node] == Demand::Run);
+        return match runs {
+            _ if earlier.done => "its result was deleted".to_owned(),
+            Some(input) => format!("input `{}` runs", input.role),
             None => "never run".to_owned(),
         };
     }

@@ -3,9 +3,11 @@
 //! A faulty value is reported and then replaced by a sample, so that the search goes on and no fault is reported twice.
 //! Rules across keys are left to `rules`.
 
+use std::ops::Range;
+
 use serde::Deserialize;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::Recipe;
 use super::diagnostics::{Fault, Hint, did_you_mean, one_of, suggestion};
@@ -90,13 +92,14 @@ impl<'s> Check<'s> {
                 Err(error) => super::source::reason(&error),
             };
             let fault = Fault::error(format!("cannot read `{}`: {error}", slot.display()));
-            let base = if self.sources.is_set(&place.value) { "the working directory" } else { "the file it stands in" };
+            let base =
+                if self.sources.is_set(&place.value) { "the working directory" } else { "the file it stands in" };
             let label = format!("paths are relative to {base}");
             self.add(&place, fault.at(self.sources.mark(&place.value, label)));
         }
     }
 
-    fn report(&mut self, span: &std::ops::Range<usize>, message: String, label: String, path: &[String]) {
+    fn report(&mut self, span: &Range<usize>, message: String, label: String, path: &[String]) {
         let mark = self.sources.mark(span, label);
         let fault = Fault::error(message).at(mark).hint(Hint::Explain(explained(path)));
         self.faults.push((span.start, fault));
@@ -108,7 +111,7 @@ impl<'s> Check<'s> {
     }
 
     /// Unknown and missing keys of one table, then its values.
-    fn table_of(&mut self, table: &mut DeTable<'s>, span: std::ops::Range<usize>, node: Node, path: &mut KeyPath) {
+    fn table_of(&mut self, table: &mut DeTable<'s>, span: Range<usize>, node: Node, path: &mut KeyPath) {
         let known = node.keys().unwrap_or_default();
         let mut meant = Vec::new();
         let unknown: Vec<_> = table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())).cloned().collect();
@@ -150,6 +153,12 @@ impl<'s> Check<'s> {
         }
         match value.get_mut() {
             DeValue::Table(table) if node.keys().is_some() => self.table_of(table, span, node, path),
+            // serde would take a list for a table, key by key.
+            DeValue::Array(_) if node.keys().is_some() => {
+                let message = format!("{} has the wrong type", key_name(path));
+                self.report(&span, message, "expected a table, found a list".to_owned(), path);
+                self.replace(value, node, path);
+            }
             DeValue::Array(entries) => {
                 let Some(item) = node.item() else { return };
                 for (i, entry) in entries.iter_mut().enumerate() {
@@ -195,7 +204,9 @@ impl<'s> Check<'s> {
                         return;
                     }
                     Some(_) => (key, format!("`{word}` is a word, not a table"), format!("write `\"{word}\"`")),
-                    None => (key, format!("unknown choice `{word}` for {}", table_name(path)), suggestion(word, &names)),
+                    None => {
+                        (key, format!("unknown choice `{word}` for {}", table_name(path)), suggestion(word, &names))
+                    }
                 }
             }
             _ => return,
@@ -207,26 +218,16 @@ impl<'s> Check<'s> {
     /// Types and ranges: serde is the judge; what it rejects is replaced until it rejects nothing.
     fn values(&mut self) -> Option<Recipe> {
         loop {
-            let table = Spanned::new(0..0, self.table.clone());
-            let error = match Recipe::deserialize(toml::de::Deserializer::from(table)) {
+            let error = match deserialized(&self.table) {
                 Ok(recipe) => return Some(recipe),
                 Err(error) => error,
             };
-            let span = error.span().unwrap_or_default();
-            let path = tree::find(&self.table, &span).unwrap_or_default();
+            let mut path = tree::find(&self.table, &error.span().unwrap_or_default()).unwrap_or_default();
+            path.extend(self.entry_at_fault(&path, &error));
+            let span = tree::get(&self.table, &path).map_or(0..0, |(place, _)| place.value);
             let node = Node::root().at(&path);
-            let wrong_type = error.message().starts_with("invalid ") || error.message().starts_with("wanted ");
-            let (message, label) = match (tree::get(&self.table, &path), node) {
-                (Some((_, value)), Some(node)) if wrong_type => {
-                    let found = found(value, self.sources.written(&span));
-                    let label = format!("expected {}, found {found}", node.type_text());
-                    (format!("{} has the wrong type", key_name(&path)), label)
-                }
-                (Some(_), _) => (format!("{} is out of range", key_name(&path)), error.message().to_owned()),
-                (None, _) => ("the recipe cannot be read".to_owned(), error.message().to_owned()),
-            };
-            let parent = &path[..path.len().saturating_sub(1)];
-            self.report(&span, message, label, parent);
+            let (message, label) = self.rejected(&path, &span, node, &error);
+            self.report(&span, message, label, &path[..path.len().saturating_sub(1)]);
             if self.replaced.contains(&path) {
                 return None;
             }
@@ -238,6 +239,48 @@ impl<'s> Check<'s> {
             self.replaced.push(path);
         }
     }
+
+    /// serde names a list when an entry is out of range: the entry is the last of the shortest beginning of the list that
+    /// fails in the same way.
+    fn entry_at_fault(&self, path: &[String], error: &toml::de::Error) -> Option<String> {
+        let entries = tree::get(&self.table, path)?.1.as_array()?;
+        (1..=entries.len()).find_map(|n| {
+            let mut shorter = DeArray::new();
+            entries.iter().take(n).for_each(|entry| shorter.push(entry.clone()));
+            let mut table = self.table.clone();
+            *tree::get_mut(&mut table, path)?.get_mut() = DeValue::Array(shorter);
+            let same = deserialized(&table).is_err_and(|other| other == *error);
+            same.then(|| (n - 1).to_string()).filter(|_| error.message().starts_with("expected "))
+        })
+    }
+
+    fn rejected(
+        &self,
+        path: &[String],
+        span: &Range<usize>,
+        node: Option<Node>,
+        error: &toml::de::Error,
+    ) -> (String, String) {
+        let message = error.message();
+        let (Some((_, value)), Some(node)) = (tree::get(&self.table, path), node) else {
+            return ("the recipe cannot be read".to_owned(), message.to_owned());
+        };
+        let what = if message.starts_with("invalid type") || message.starts_with("wanted ") {
+            "has the wrong type"
+        } else {
+            "is out of range"
+        };
+        let label = if message.starts_with("expected ") {
+            message.to_owned()
+        } else {
+            format!("expected {}, found {}", node.type_text(), found(value, self.sources.written(span)))
+        };
+        (format!("{} {what}", key_name(path)), label)
+    }
+}
+
+fn deserialized(table: &DeTable<'_>) -> Result<Recipe, toml::de::Error> {
+    Recipe::deserialize(toml::de::Deserializer::from(Spanned::new(0..0, table.clone())))
 }
 
 fn missing(path: &[String], parent: &[String], child: Node) -> (String, String) {
@@ -245,6 +288,9 @@ fn missing(path: &[String], parent: &[String], child: Node) -> (String, String) 
     let is_table = child.keys().is_some() || child.choices().is_some_and(|all| all.iter().all(|c| c.table.is_some()));
     if parent.is_empty() && is_table {
         return (format!("missing table `[{key}]`"), String::new());
+    }
+    if parent.is_empty() {
+        return (format!("missing key `{key}`: expected {}", child.type_text()), String::new());
     }
     let label = format!("needs `{key}`: {}", child.type_text());
     (format!("missing key `{key}` in {}", table_name(parent)), label)
@@ -271,7 +317,7 @@ pub fn table_name(path: &[String]) -> String {
 fn key_name(path: &[String]) -> String {
     let Some((last, parent)) = path.split_last() else { return "the recipe".to_owned() };
     let (key, parent) = match parent.split_last() {
-        Some((list, rest)) if is_number(last) => (format!("`{list}[{last}]`"), rest),
+        Some((name, rest)) if is_number(last) => (format!("`{name}[{last}]`"), rest),
         _ => (format!("`{last}`"), parent),
     };
     if parent.is_empty() { key } else { format!("{key} in {}", table_name(parent)) }

@@ -163,6 +163,9 @@ impl std::error::Error for Faults {}
 /// The faults as text for a terminal, a blank line between any two, at most one `hint:` at the end.
 #[must_use]
 pub fn render(faults: &[Fault], color: bool) -> String {
+    if faults.is_empty() {
+        return String::new();
+    }
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let mut blocks: Vec<String> = faults
         .iter()
@@ -202,15 +205,21 @@ fn command(key: &str) -> String {
     format!("runner explain {key}").trim_end().to_owned()
 }
 
-/// The candidate that was probably meant by `word`: at most a third of its letters away.
+/// The candidate that was probably meant by `word`: at most a third of its letters away, and nearer than any
+/// other.
 #[must_use]
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    candidates
+    let mut near: Vec<_> = candidates
         .into_iter()
         .map(|candidate| (damerau_levenshtein(word, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(3) / 3)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+        .collect();
+    near.sort_by_key(|(distance, _)| *distance);
+    match near.as_slice() {
+        [(best, _), (second, _), ..] if best == second => None,
+        [(_, candidate), ..] => Some(candidate),
+        [] => None,
+    }
 }
 
 /// What to write under a wrong word: the probable candidate, else all of them when they are ten or fewer.
@@ -262,6 +271,7 @@ hint: `runner explain ppo` lists every key with its default
     fn a_word_is_corrected_only_when_it_is_near() {
         assert_eq!(did_you_mean("clip_rang", ["gamma", "clip_range"]), Some("clip_range"));
         assert_eq!(did_you_mean("tokne", ["token", "word"]), Some("token"));
+        assert_eq!(did_you_mean("k4", ["k1", "k2", "k3"]), None);
         assert_eq!(did_you_mean("temperature", ["gamma", "clip_range"]), None);
     }
 

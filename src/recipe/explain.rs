@@ -42,14 +42,12 @@ struct Alternative {
 /// A key that is not in the recipe: a message with the probable one.
 pub fn explain(key: &str) -> Result<String, String> {
     let found = explanation(key)?;
-    let mut blocks = vec![heading(&found)];
-    if !found.description.is_empty() {
-        blocks[0] += &format!("\n    {}", found.description);
-    }
-    blocks.extend(found.keys.iter().map(|key| format!("{}\n    {}", heading(key), key.description)));
+    let mut blocks = vec![paragraph(&heading(&found), &found.description)];
+    blocks.extend(found.keys.iter().map(|key| paragraph(&heading(key), &key.description)));
     for choice in &found.choices {
-        let way = if choice.table { format!("[{key}.{}]", choice.name) } else { format!("{key} = \"{}\"", choice.name) };
-        blocks.push(format!("{way}\n    {}", choice.description));
+        let name = choice.name;
+        let way = if choice.table { format!("[{key}.{name}]") } else { format!("{key} = \"{name}\"") };
+        blocks.push(paragraph(&way, &choice.description));
     }
     Ok(blocks.join("\n\n") + "\n")
 }
@@ -60,6 +58,10 @@ pub fn explain(key: &str) -> Result<String, String> {
 /// As `explain`.
 pub fn explain_json(key: &str) -> Result<Value, String> {
     serde_json::to_value(explanation(key)?).map_err(|error| error.to_string())
+}
+
+fn paragraph(heading: &str, text: &str) -> String {
+    if text.is_empty() { heading.to_owned() } else { format!("{heading}\n    {text}") }
 }
 
 fn heading(of: &Explanation) -> String {
@@ -130,7 +132,10 @@ fn unknown(node: Node, word: &str, parents: &[String]) -> String {
 /// `clip_range` was probably meant as `ppo.clip_range`.
 fn found_in_a_table(word: &str) -> Option<String> {
     let root = Node::root();
-    root.keys()?.into_iter().find(|table| root.child(table).and_then(|t| t.child(word)).is_some()).map(|t| format!("{t}.{word}"))
+    root.keys()?
+        .into_iter()
+        .find(|table| root.child(table).and_then(|t| t.child(word)).is_some())
+        .map(|t| format!("{t}.{word}"))
 }
 
 #[cfg(test)]
@@ -171,8 +176,14 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_answered_with_the_probable_one() {
-        assert_eq!(explain("ppo.clip_rang").unwrap_err(), "unknown key `clip_rang` in `[ppo]`: did you mean `clip_range`?");
-        assert_eq!(explain("clip_range").unwrap_err(), "unknown key `clip_range` in the recipe: did you mean `ppo.clip_range`?");
+        assert_eq!(
+            explain("ppo.clip_rang").unwrap_err(),
+            "unknown key `clip_rang` in `[ppo]`: did you mean `clip_range`?"
+        );
+        assert_eq!(
+            explain("clip_range").unwrap_err(),
+            "unknown key `clip_range` in the recipe: did you mean `ppo.clip_range`?"
+        );
         assert!(explain("ppo.steps.more").unwrap_err().contains("it has no keys"));
     }
 }

@@ -3,7 +3,7 @@
 //! What PPO sums must be what the loss compared. A misfit still runs: it may be the very thing to be studied.
 
 use super::check::{Check, split};
-use super::rules::Verdict;
+use super::rules::{Note, Verdict};
 use super::{Recipe, Variant};
 use crate::ppo::Credit;
 use crate::reward::{Kind, TokenLoss};
@@ -16,8 +16,8 @@ pub fn judge(recipe: &Recipe, verdict: &mut Verdict) {
         verdict.warn(
             format!("variant `{}`: {why}", variant.name),
             &[
-                (&format!("variants.{i}.credit"), better.to_owned()),
-                (&format!("variants.{i}.reward.token.loss"), String::new()),
+                (&format!("variants.{i}.credit"), Note::Text(better.to_owned())),
+                (&format!("variants.{i}.reward.token.loss"), Note::Text(String::new())),
             ],
         );
     }
@@ -28,8 +28,8 @@ pub fn unread_anchor(i: usize, variant: &Variant, check: &Check<'_>, verdict: &m
     let Kind::Token(token) = &variant.reward else { return };
     let anchor = format!("variants.{i}.reward.token.anchor");
     if token.loss != TokenLoss::PairwiseEditedAnchored && check.is_written(&split(&anchor)) {
-        let loss = (&*format!("variants.{i}.reward.token.loss"), "the only loss with an anchor is `pairwise_edited_anchored`".to_owned());
-        verdict.warn(format!("variant `{}`: nothing reads this `anchor`", variant.name), &[(&anchor, String::new()), loss]);
+        let note = Note::Text("only `pairwise_edited_anchored` has an anchor".to_owned());
+        verdict.warn(format!("variant `{}`: nothing reads this `anchor`", variant.name), &[(&anchor, note)]);
     }
 }
 
@@ -39,15 +39,16 @@ pub const fn misfit(loss: TokenLoss, credit: Credit) -> Option<(&'static str, &'
     use Credit::{EndOfSequence, PerToken, PerTokenOverLength, PotentialDifference};
     use TokenLoss::{PairwiseEditedAnchored, PairwiseEditedOnly, PairwiseMean, PairwiseSum, Tlcr};
     Some(match (loss, credit) {
-        (PairwiseMean, PerTokenOverLength | PotentialDifference)
-        | (PairwiseSum | PairwiseEditedAnchored, PerToken) => return None,
+        (PairwiseMean, PerTokenOverLength | PotentialDifference) | (PairwiseSum | PairwiseEditedAnchored, PerToken) => {
+            return None;
+        }
         (_, EndOfSequence) => (
             "one score at the end throws away what the token rewards say about where the faults are",
             "fits as a baseline only",
         ),
         (PairwiseMean, PerToken) => (
             "a reward trained on the mean over tokens is summed by PPO, so every further token pays: \
-             in our measurements the policy exploits length within 30 steps",
+             a policy was measured to exploit length within 30 steps",
             "`per_token_over_length` or `potential_difference` fits this loss",
         ),
         (PairwiseEditedOnly, PerToken) => (
@@ -56,7 +57,7 @@ pub const fn misfit(loss: TokenLoss, credit: Credit) -> Option<(&'static str, &'
         ),
         (Tlcr, PerToken) => (
             "a label-trained reward pays for tokens that look added and sums without a neutral level: \
-             in our measurements the policy repeats sentences and grows long",
+             a policy was measured to repeat sentences and grow long",
             "watch length and repeats, and prefer a larger `kl_coef`",
         ),
         (PairwiseSum, PerTokenOverLength) => (

@@ -131,7 +131,9 @@ fn gather_files(sources: &mut Sources, path: &Path, faults: &mut Vec<Fault>) {
         if let Some(at) = chain.iter().position(|former| same_file(former, &path)) {
             let names = chain[at..].iter().chain([&path]).map(|p| format!("`{}`", p.display()));
             let circle = names.collect::<Vec<_>>().join(" -> ");
-            faults.push(Fault::error(format!("recipes extend each other in a circle: {circle}")).at(mark("closes the circle")));
+            faults.push(
+                Fault::error(format!("recipes extend each other in a circle: {circle}")).at(mark("closes the circle")),
+            );
             return;
         }
         let text = match fs::read_to_string(&path) {
@@ -221,6 +223,7 @@ pub fn found(value: &DeValue<'_>, written: &str) -> String {
         DeValue::Integer(_) | DeValue::Float(_) => "the number",
         DeValue::Boolean(_) => "the boolean",
         DeValue::Datetime(_) => "the date",
+        DeValue::Array(entries) if entries.is_empty() => return "an empty list".to_owned(),
         DeValue::Array(_) => return "a list".to_owned(),
         DeValue::Table(_) => return "a table".to_owned(),
     };

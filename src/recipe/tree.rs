@@ -179,7 +179,8 @@ fn name_of(entry: &DeValue<'_>) -> Option<String> {
 }
 
 fn other_choice(node: Option<Node>, former: &DeTable<'_>, table: &DeTable<'_>) -> bool {
-    node.is_some_and(|node| node.choices().is_some()) && !table.keys().all(|key| former.contains_key(key.get_ref().as_ref()))
+    node.is_some_and(|node| node.choices().is_some())
+        && !table.keys().all(|key| former.contains_key(key.get_ref().as_ref()))
 }
 
 #[cfg(test)]

@@ -140,6 +140,12 @@ impl Fault {
     }
 }
 
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&render(std::slice::from_ref(self), false))
+    }
+}
+
 /// Faults that were found together, in the order of their places.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(pub Vec<Fault>);

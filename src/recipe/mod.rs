@@ -3,6 +3,20 @@
 //! Composes the rooms' own config structs and loads them strictly: `extends`, `--set`, all faults in one pass. What a
 //! key means stands in the room of its mathematics.
 
+mod check;
+pub mod diagnostics;
+mod explain;
+mod fit;
+mod load;
+mod rules;
+mod schema;
+mod source;
+mod tree;
+
+pub use diagnostics::{Fault, Faults, render};
+pub use explain::{explain, explain_json};
+pub use load::{Loaded, load, to_toml};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

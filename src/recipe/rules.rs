@@ -1,0 +1,276 @@
+//! Rules across keys: what no single value can get wrong.
+//!
+//! Each rule names the keys concerned, the culprit first. Whether a token loss and a credit fit is left to `fit`.
+
+use std::collections::BTreeSet;
+
+use super::check::{Check, split};
+use super::diagnostics::{Fault, Severity};
+use super::{EditSource, PreferenceSource, Recipe};
+use crate::data::Format;
+use crate::{judge, model, ppo, reward, text as tokens};
+
+/// What to say under a key.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// A few words; none leaves the mark bare.
+    Text(String),
+    /// Its value: said only where the key is not written and the default counts.
+    Value(f64),
+}
+
+impl Note {
+    fn label(&self, key: &str, is_written: bool) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Value(_) if is_written => String::new(),
+            Self::Value(value) => format!("`{}` is {value} by default", key.rsplit('.').next().unwrap_or(key)),
+        }
+    }
+}
+
+/// A rule that does not hold: a message, and keys with what to say under them.
+struct Broken {
+    severity: Severity,
+    message: String,
+    keys: Vec<(String, Note)>,
+}
+
+/// Collects rules that do not hold.
+#[derive(Default)]
+pub struct Verdict(Vec<Broken>);
+
+impl Verdict {
+    /// Notes an error unless `holds`.
+    pub fn require(&mut self, holds: bool, message: impl Into<String>, keys: &[(&str, Note)]) {
+        if !holds {
+            self.push(Severity::Error, message.into(), keys);
+        }
+    }
+
+    /// Notes a warning.
+    pub fn warn(&mut self, message: impl Into<String>, keys: &[(&str, Note)]) {
+        self.push(Severity::Warning, message.into(), keys);
+    }
+
+    fn push(&mut self, severity: Severity, message: String, keys: &[(&str, Note)]) {
+        let keys = keys.iter().map(|(key, note)| ((*key).to_owned(), note.clone())).collect();
+        self.0.push(Broken { severity, message, keys });
+    }
+
+    /// Adds the faults to `check`, except those about values that are already known to be faulty.
+    pub fn report(self, check: &mut Check<'_>) {
+        for Broken { severity, message, keys } in self.0 {
+            if keys.iter().any(|(key, _)| check.is_replaced(&split(key))) {
+                continue;
+            }
+            let fault = match severity {
+                Severity::Error => Fault::error(message),
+                Severity::Warning => Fault::warning(message),
+            };
+            let marks = keys.iter().filter_map(|(key, note)| {
+                let path = split(key);
+                check.sources().mark(&check.place(&path).key, note.label(key, check.is_written(&path)))
+            });
+            let fault = fault.at(marks.collect::<Vec<_>>());
+            if let Some((key, _)) = keys.first() {
+                let place = check.place(&split(key));
+                check.add(&place, fault);
+            }
+        }
+    }
+}
+
+/// Applies every rule to `recipe`.
+pub fn judge(recipe: &Recipe, verdict: &mut Verdict) {
+    lists(recipe, verdict);
+    variants(recipe, verdict);
+    heads(&recipe.model, verdict);
+    sources(recipe, verdict);
+    ppo_steps(&recipe.ppo, verdict);
+    optimizers(recipe, verdict);
+    let confidence = recipe.evaluation.confidence.get();
+    verdict.require(
+        confidence > 0.0 && confidence < 1.0,
+        format!("`confidence` in `[evaluation]` must lie strictly between 0 and 1, found {confidence}"),
+        &[("evaluation.confidence", Note::Value(confidence))],
+    );
+    if let tokens::Config::ByteLevelBpe(bpe) = &recipe.tokenizer {
+        verdict.require(
+            bpe.vocab_size.get() >= 260,
+            format!(
+                "a byte-level vocabulary has at least 260 ids (256 bytes and the special tokens), found {}",
+                bpe.vocab_size.get()
+            ),
+            &[("tokenizer.byte_level_bpe.vocab_size", number(bpe.vocab_size.get()))],
+        );
+    }
+}
+
+fn text(words: &str) -> Note {
+    Note::Text(words.to_owned())
+}
+
+fn number(n: usize) -> Note {
+    Note::Value(n as f64)
+}
+
+fn lists(recipe: &Recipe, verdict: &mut Verdict) {
+    let empty = |key: &'static str, what: &str| {
+        (format!("`{key}` is empty"), [(key, text(&format!("expected at least one {what}")))])
+    };
+    let (message, keys) = empty("seeds", "seed");
+    verdict.require(!recipe.seeds.is_empty(), message, &keys);
+    let (message, keys) = empty("budgets", "budget");
+    verdict.require(!recipe.budgets.is_empty(), message, &keys);
+    let (message, keys) = empty("variants", "variant");
+    verdict.require(!recipe.variants.is_empty(), message, &keys);
+    let budgets: Vec<u64> = recipe.budgets.iter().map(|budget| budget.get() as u64).collect();
+    for (key, values) in [("seeds", &recipe.seeds), ("budgets", &budgets)] {
+        let mut seen = BTreeSet::new();
+        for (i, value) in values.iter().enumerate() {
+            let entry = format!("{key}.{i}");
+            let message = format!("`{key}` names {value} twice: the same run would count twice");
+            verdict.require(seen.insert(*value), message, &[(&entry, text("already in the list"))]);
+        }
+    }
+    let prompts = recipe.dataset.train_prompts.get() as u64;
+    for (i, budget) in budgets.iter().enumerate() {
+        verdict.require(
+            *budget <= prompts,
+            format!("a budget of {budget} annotated prompts needs at least as many `train_prompts`, found {prompts}"),
+            &[
+                (&format!("budgets.{i}"), text("")),
+                ("dataset.train_prompts", Note::Value(recipe.dataset.train_prompts.get() as f64)),
+            ],
+        );
+    }
+}
+
+fn variants(recipe: &Recipe, verdict: &mut Verdict) {
+    for (i, variant) in recipe.variants.iter().enumerate() {
+        let name = format!("variants.{i}.name");
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        verdict.require(
+            !variant.name.is_empty() && variant.name.chars().all(is_plain),
+            format!("`{}` cannot name a variant", variant.name),
+            &[(&name, text("expected letters, digits, `_` and `-` only: the name becomes part of file names"))],
+        );
+        if let Some(first) = recipe.variants[..i].iter().position(|other| other.name == variant.name) {
+            let first = format!("variants.{first}.name");
+            let keys = [(name.as_str(), text("again here")), (first.as_str(), text("first here"))];
+            verdict.require(false, format!("two variants are named `{}`", variant.name), &keys);
+        }
+        verdict.require(
+            !matches!(variant.reward, reward::Kind::Sequence(_)) || variant.credit == ppo::Credit::EndOfSequence,
+            format!(
+                "variant `{}`: a sequence reward has one score, so its credit must be `end_of_sequence`",
+                variant.name
+            ),
+            &[
+                (&format!("variants.{i}.credit"), text("expected `end_of_sequence`")),
+                (&format!("variants.{i}.reward.sequence"), text("one score a response")),
+            ],
+        );
+    }
+}
+
+fn heads(model: &model::Config, verdict: &mut Verdict) {
+    let (hidden, heads) = (model.hidden_size.get(), model.num_attention_heads.get());
+    let groups = model.num_key_value_heads.get();
+    let hidden_key = ("model.hidden_size", number(hidden));
+    verdict.require(
+        hidden.is_multiple_of(heads),
+        format!("`num_attention_heads` must divide `hidden_size`: {hidden} / {heads} is not a whole number"),
+        &[("model.num_attention_heads", number(heads)), hidden_key.clone()],
+    );
+    verdict.require(
+        heads.is_multiple_of(groups),
+        format!("`num_key_value_heads` must divide `num_attention_heads`: {heads} / {groups} is not a whole number"),
+        &[("model.num_key_value_heads", number(groups)), ("model.num_attention_heads", number(heads))],
+    );
+    verdict.require(
+        !hidden.is_multiple_of(heads) || (hidden / heads).is_multiple_of(2),
+        format!(
+            "the size of a head must be even (rotary embedding turns pairs), found {hidden} / {heads} = {}",
+            hidden / heads
+        ),
+        &[hidden_key, ("model.num_attention_heads", number(heads))],
+    );
+}
+
+/// Annotators and judges that look at facts need a world; what comes with a dataset does not come with a world.
+fn sources(recipe: &Recipe, verdict: &mut Verdict) {
+    let is_world = recipe.dataset.format == Format::World;
+    let oracle = matches!(recipe.judge, judge::Config::Oracle(_));
+    let (preferences, edits) = (&recipe.preferences, &recipe.edits);
+    let uses = [
+        ("preferences.simulated", matches!(preferences, PreferenceSource::Simulated(_)), true),
+        ("preferences.dataset", matches!(preferences, PreferenceSource::Dataset(_)), false),
+        ("edits.simulated", matches!(edits, EditSource::Simulated(_)), true),
+        ("edits.dataset", matches!(edits, EditSource::Dataset(_)), false),
+        ("judge.oracle", oracle, true),
+    ];
+    for (key, used, needs_world) in uses {
+        let (message, label) = if needs_world {
+            (format!("`[{key}]` needs a simulated world, which knows the facts"), "this dataset is not a world")
+        } else {
+            let what = key.trim_end_matches(".dataset");
+            (format!("`[{key}]` needs a dataset that comes with {what}"), "a world comes with none: simulate them")
+        };
+        let keys = [(key, text("")), ("dataset.format", text(label))];
+        verdict.require(!used || is_world == needs_world, message, &keys);
+    }
+}
+
+fn ppo_steps(ppo: &ppo::Config, verdict: &mut Verdict) {
+    let (steps, batch, minibatches) = (ppo.steps.get(), ppo.batch_size.get(), ppo.minibatches.get());
+    let steps_key = ("ppo.steps", number(steps));
+    verdict.require(
+        batch.is_multiple_of(minibatches),
+        format!("`minibatches` must divide `batch_size`: {batch} / {minibatches} is not a whole number"),
+        &[("ppo.minibatches", number(minibatches)), ("ppo.batch_size", number(batch))],
+    );
+    verdict.require(
+        ppo.eval_every.get() <= steps,
+        format!("`eval_every` is beyond the last step: found {}, `steps` is {steps}", ppo.eval_every.get()),
+        &[("ppo.eval_every", number(ppo.eval_every.get())), steps_key.clone()],
+    );
+    verdict.require(
+        ppo.value_warmup_steps < steps,
+        format!("`value_warmup_steps` leaves the policy no step: found {}, `steps` is {steps}", ppo.value_warmup_steps),
+        &[("ppo.value_warmup_steps", number(ppo.value_warmup_steps)), steps_key],
+    );
+    let (low, high) = (ppo.watch.min_length_ratio.get(), ppo.watch.max_length_ratio.get());
+    verdict.require(
+        low < high,
+        format!("`min_length_ratio` must be below `max_length_ratio`, found {low} and {high}"),
+        &[("ppo.watch.min_length_ratio", Note::Value(low)), ("ppo.watch.max_length_ratio", Note::Value(high))],
+    );
+}
+
+fn optimizers(recipe: &Recipe, verdict: &mut Verdict) {
+    let tables = [
+        ("sft.optimizer", &recipe.sft.optimizer, Some(("sft.steps", recipe.sft.steps.get()))),
+        ("reward.optimizer", &recipe.reward.optimizer, None),
+        ("ppo.policy_optimizer", &recipe.ppo.policy_optimizer, Some(("ppo.steps", recipe.ppo.steps.get()))),
+        ("ppo.value_optimizer", &recipe.ppo.value_optimizer, Some(("ppo.steps", recipe.ppo.steps.get()))),
+    ];
+    for (table, optimizer, steps) in tables {
+        for (key, beta) in [("beta1", optimizer.beta1.get()), ("beta2", optimizer.beta2.get())] {
+            verdict.require(
+                beta < 1.0,
+                format!("`{key}` in `[{table}]` must be below 1, found {beta}: a moment that never decays is never corrected"),
+                &[(&format!("{table}.{key}"), text("expected a number of at least 0 and below 1"))],
+            );
+        }
+        if let Some((steps_key, steps)) = steps {
+            let warmup = optimizer.warmup_steps;
+            verdict.require(
+                warmup < steps,
+                format!("`warmup_steps` in `[{table}]` never ends: found {warmup}, `{steps_key}` is {steps}"),
+                &[(&format!("{table}.warmup_steps"), number(warmup)), (steps_key, number(steps))],
+            );
+        }
+    }
+}

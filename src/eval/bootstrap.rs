@@ -176,7 +176,9 @@ mod tests {
         let matrix = Matrix { rows: 1, columns: 2, values: vec![1.0, 0.0] };
         let means = resample(&matrix, 8000, 3);
         let share = |mean: f64| means.iter().filter(|&&m| (m - mean).abs() < 1e-12).count() as f64 / 8000.0;
-        assert!((share(0.0) - 0.25).abs() < 0.02 && (share(0.5) - 0.5).abs() < 0.02 && (share(1.0) - 0.25).abs() < 0.02);
+        assert!(
+            (share(0.0) - 0.25).abs() < 0.02 && (share(0.5) - 0.5).abs() < 0.02 && (share(1.0) - 0.25).abs() < 0.02
+        );
     }
 
     #[test]
@@ -220,8 +222,7 @@ mod tests {
         let row = |ours: bool| -> Vec<f64> {
             (0..1000).map(|i| f64::from(u8::from(if ours { i < 60 } else { (60..100).contains(&i) }))).collect()
         };
-        let found =
-            paired_difference(&outcomes(&[&row(true)]), &outcomes(&[&row(false)]), 20_000, 0.95, 2).unwrap();
+        let found = paired_difference(&outcomes(&[&row(true)]), &outcomes(&[&row(false)]), 20_000, 0.95, 2).unwrap();
         assert!((found.points.value - 2.0).abs() < 1e-9);
         assert!((found.p_value - 0.0451).abs() < 0.008, "found {}", found.p_value);
     }

@@ -229,7 +229,9 @@ mod tests {
         let mut report = report();
         report.curves.iter_mut().for_each(|curve| curve.seeds.truncate(1));
         let found = chart(&report, 1000, Metric::Kl).unwrap().inline();
-        assert!(found.contains("class=\"mean ") && !found.contains("class=\"band ") && !found.contains("class=\"thin "));
+        assert!(
+            found.contains("class=\"mean ") && !found.contains("class=\"band ") && !found.contains("class=\"thin ")
+        );
     }
 
     #[test]

@@ -67,8 +67,10 @@ mod tests {
     #[test]
     fn a_comparison_is_found_from_both_sides() {
         let report = report();
-        let (forth, back) =
-            (report.comparison("token", "sequence", 1000).unwrap(), report.comparison("sequence", "token", 1000).unwrap());
+        let (forth, back) = (
+            report.comparison("token", "sequence", 1000).unwrap(),
+            report.comparison("sequence", "token", 1000).unwrap(),
+        );
         assert_eq!(forth.reversed(), back);
         assert!((forth.difference_points + back.difference_points).abs() < 1e-12 && back.ci[0] <= back.ci[1]);
         assert_eq!(report.comparison("token", "token", 1000), None);

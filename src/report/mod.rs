@@ -37,8 +37,8 @@ pub use verdict::verdict;
 pub fn write(report: &Report, dir: &Path) -> Result<()> {
     let json = serde_json::to_string_pretty(report).context("cannot write the report as JSON")?;
     // Renderings are made from what the JSON says: JSON knows no NaN, so one would show here as a missing number.
-    let report: Report = serde_json::from_str(&json)
-        .context("expected finite numbers in the report, found one that is not")?;
+    let report: Report =
+        serde_json::from_str(&json).context("expected finite numbers in the report, found one that is not")?;
     fs::create_dir_all(dir).with_context(|| format!("cannot make the folder `{}`", dir.display()))?;
     let view = view::view(&report);
     let save = |name: &str, text: &str| {
@@ -70,11 +70,23 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_holds_an_older_report_is_overwritten() {
+        // Named by a variable, the folder stays, for a look at the sample report in a browser.
+        let (kept, temporary) = (std::env::var_os("RUNNER_SAMPLE_REPORT"), tempfile::tempdir().unwrap());
+        let dir = kept.map_or_else(|| temporary.path().join("nested/report"), Into::into);
+        write(&Report::default(), &dir).unwrap();
+        write(&report(), &dir).unwrap();
+        assert!(fs::read_to_string(dir.join("index.html")).unwrap().contains("sequence_edits"));
+    }
+
+    #[test]
     fn equal_reports_give_equal_bytes() {
         let (first, second) = (written(&report()), written(&report()));
         assert!(first == second);
         let names: Vec<&str> = first.keys().map(String::as_str).collect();
-        for name in ["report.json", "report.md", "index.html", "win_rate.svg", "curve-kl_nats-1000.svg", "curves.parquet"] {
+        for name in
+            ["report.json", "report.md", "index.html", "win_rate.svg", "curve-kl_nats-1000.svg", "curves.parquet"]
+        {
             assert!(names.contains(&name), "{name} is not among {names:?}");
         }
     }

@@ -28,9 +28,11 @@ pub fn report() -> Report {
         heatmaps: vec![heatmap()],
         examples: vec![example()],
         sft: SftResult { final_loss: Some(0.842), faults: Some(2.81), mean_length: Some(35.8) },
-        warnings: vec!["reward hacking suspected: `token`, 300 annotations, seed 2: mean length 1.52 x the reference's \
+        warnings: vec![
+            "reward hacking suspected: `token`, 300 annotations, seed 2: mean length 1.52 x the reference's \
                         (limit 1.4)"
-            .to_owned()],
+                .to_owned(),
+        ],
         data: [("demonstrations", 40_000), ("training prompts", 20_000), ("test prompts", 500)]
             .map(|(name, count)| DataCount { name: name.to_owned(), count })
             .to_vec(),
@@ -81,8 +83,11 @@ fn win_rate(v: usize, b: usize) -> f64 {
 
 fn variant(name: &str, v: usize, b: usize, budget: usize) -> VariantResult {
     let win_rate = win_rate(v, b);
-    let faults: BTreeMap<String, f64> =
-        KINDS.iter().enumerate().map(|(k, kind)| ((*kind).to_owned(), 0.5 - 0.1 * v as f64 - 0.02 * k as f64)).collect();
+    let faults: BTreeMap<String, f64> = KINDS
+        .iter()
+        .enumerate()
+        .map(|(k, kind)| ((*kind).to_owned(), 0.5 - 0.1 * v as f64 - 0.02 * k as f64))
+        .collect();
     VariantResult {
         name: name.to_owned(),
         budget,
@@ -150,10 +155,11 @@ fn reward_models() -> Vec<RewardModelResult> {
 }
 
 fn heatmap() -> Heatmap {
-    let tokens: Vec<String> = "the golden palace is a restaurant . ugh , it serves thai food . my cat likes golf . <eos>"
-        .split(' ')
-        .map(ToOwned::to_owned)
-        .collect();
+    let tokens: Vec<String> =
+        "the golden palace is a restaurant . ugh , it serves thai food . my cat likes golf . <eos>"
+            .split(' ')
+            .map(ToOwned::to_owned)
+            .collect();
     let labels: String = (0..tokens.len()).map(|i| if matches!(i, 7 | 8 | 14..=18) { 'D' } else { 'U' }).collect();
     let last = tokens.len() - 1;
     let sequence = (0..tokens.len()).map(|i| if i == last { -1.31 } else { 0.0 }).collect();
@@ -182,7 +188,12 @@ fn example() -> Example {
         responses: vec![
             response("reference", HOSTILE, &["rude", "omitted"], None),
             response("sequence", "the golden palace serves thai food .", &["omitted"], Some(1.0)),
-            response("token", "the golden palace serves thai food . it is cheap . it sits by the river .", &[], Some(1.0)),
+            response(
+                "token",
+                "the golden palace serves thai food . it is cheap . it sits by the river .",
+                &[],
+                Some(1.0),
+            ),
         ],
     }
 }

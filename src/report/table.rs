@@ -12,7 +12,8 @@ use super::schema::{Report, VariantResult};
 /// of the reference's return.
 #[must_use]
 pub fn terminal_table(report: &Report) -> String {
-    let header = ["variant", "budget", "win rate", "interval", "difference", "interval", "KL", "length", "faults", "reward"];
+    let header =
+        ["variant", "budget", "win rate", "interval", "difference", "interval", "KL", "length", "faults", "reward"];
     let mut rows = vec![header.map(ToOwned::to_owned)];
     for budget in report.budgets() {
         rows.extend(report.at(budget).map(|variant| row(report, variant)));
@@ -22,8 +23,8 @@ pub fn terminal_table(report: &Report) -> String {
     let (confidence, prompts) = (fixed(100.0 * report.confidence, 0), report.prompts);
     let over = if seeds > 1 { "over prompts and seeds" } else { "over prompts only: one seed" };
     text.push_str(&format!(
-        "\nwin rate in % against the SFT reference, {prompts} prompts x {seeds} seeds; {confidence} % intervals {over}; \
-         difference in points to `{}`\n",
+        "\nwin rate in % against the SFT reference, {prompts} prompts x {seeds} seeds; difference in points to `{}`\n\
+         {confidence} % intervals {over}; KL in nats, length in tokens, reward in SD of the reference's return\n",
         report.names().first().copied().unwrap_or_default()
     ));
     text
@@ -71,7 +72,18 @@ mod tests {
     fn the_table_of_two_budgets() {
         let mut report = report();
         report.variants[2].mean_reward = None;
-        insta::assert_snapshot!(terminal_table(&report), @"");
+        insta::assert_snapshot!(terminal_table(&report), @r"
+    variant         budget  win rate      interval  difference      interval    KL  length  faults  reward
+    sequence           300      65.5  62.4 to 68.3                            3.20    28.6    2.30    1.10
+    sequence_edits     300      71.5  68.4 to 74.3        +6.0  -0.4 to 11.1  3.60    30.9    1.80    1.40
+    token              300      77.5  74.4 to 80.3       +12.0   5.6 to 17.1  4.00    33.2    1.30       –
+    sequence          1000      69.0  65.9 to 71.8                            3.20    28.6    2.30    1.10
+    sequence_edits    1000      75.0  71.9 to 77.8        +6.0  -0.4 to 11.1  3.60    30.9    1.80    1.40
+    token             1000      81.0  77.9 to 83.8       +12.0   5.6 to 17.1  4.00    33.2    1.30    1.70
+
+    win rate in % against the SFT reference, 500 prompts x 3 seeds; difference in points to `sequence`
+    95 % intervals over prompts and seeds; KL in nats, length in tokens, reward in SD of the reference's return
+    ");
     }
 
     #[test]

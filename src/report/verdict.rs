@@ -30,7 +30,8 @@ pub fn verdict(report: &Report) -> Vec<String> {
     }
     let warned: usize = report.variants.iter().map(|v| v.warnings.len()).sum::<usize>() + report.warnings.len();
     if warned > 0 {
-        sentences.push(format!("The runs raised {}; read them before trusting the ranking.", plural(warned, "warning")));
+        sentences
+            .push(format!("The runs raised {}; read them before trusting the ranking.", plural(warned, "warning")));
     }
     sentences
 }
@@ -161,7 +162,10 @@ mod tests {
     #[test]
     fn an_interval_over_zero_is_no_difference() {
         let found = verdict(&two(0.80, 0.812, [-3.0, 5.4], 0.6)).remove(0);
-        assert!(found.contains("; no detectable difference from `sequence`: 1.2 points (95 % interval -3.0"), "{found}");
+        assert!(
+            found.contains("; no detectable difference from `sequence`: 1.2 points (95 % interval -3.0"),
+            "{found}"
+        );
     }
 
     #[test]

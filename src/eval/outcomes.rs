@@ -154,6 +154,8 @@ const fn outcome(ordering: Option<Ordering>) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -184,8 +186,8 @@ mod tests {
             pairs in proptest::collection::vec((0_usize..4, 0_usize..4), 1..60),
         ) {
             let (ours, theirs): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-            let forth = Outcomes::from_faults(&[ours.clone()], &[theirs.clone()]).unwrap();
-            let back = Outcomes::from_faults(&[theirs], &[ours]).unwrap();
+            let forth = Outcomes::from_faults(from_ref(&ours), from_ref(&theirs)).unwrap();
+            let back = Outcomes::from_faults(from_ref(&theirs), from_ref(&ours)).unwrap();
             prop_assert!((forth.mean() + back.mean() - 1.0).abs() < 1e-12);
             prop_assert_eq!(forth.reversed(), back);
         }

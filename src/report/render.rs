@@ -6,9 +6,10 @@
 use anyhow::{Context, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{Environment, UndefinedBehavior};
+use minijinja::{Environment, UndefinedBehavior, Value};
 
 use super::numbers;
+use super::svg;
 use super::view::View;
 
 /// The Markdown rendering.
@@ -42,9 +43,23 @@ fn environment() -> Result<Environment<'static>> {
     environment
         .add_filter("duration", |x: Option<f64>| x.map_or_else(|| numbers::UNKNOWN.to_owned(), numbers::duration));
     environment.add_filter("plural", |n: usize, thing: &str| numbers::plural(n, thing));
+    environment.add_filter("prose", |text: &str| Value::from_safe_string(prose(text)));
     environment.add_filter("cell", |text: &str| cell(text));
     environment.add_filter("fenced", |text: &str| fenced(text));
     Ok(environment)
+}
+
+/// A sentence as HTML: escaped, with what stands between backticks as code.
+fn prose(text: &str) -> String {
+    let parts: Vec<String> = text.split('`').map(svg::escape).collect();
+    let last = parts.len() - 1;
+    let part = |(at, part): (usize, &String)| match (at % 2 == 1, at == last) {
+        (true, false) => format!("<code>{part}</code>"),
+        // A backtick without a partner is a backtick.
+        (true, true) => format!("`{part}"),
+        (false, _) => part.clone(),
+    };
+    parts.iter().enumerate().map(part).collect()
 }
 
 /// `text` as one Markdown table cell or list item: shown as it is, on one line.
@@ -142,6 +157,12 @@ mod tests {
             let shown = numbers::signed(c.difference_points, 1);
             assert!(page.contains(&shown) && text.contains(&shown), "{shown}");
         }
+    }
+
+    #[test]
+    fn code_in_sentences_is_marked_up_and_nothing_else() {
+        assert_eq!(prose("`a<b` wins `c"), "<code>a&lt;b</code> wins `c");
+        assert_eq!(prose("<i>plain</i>"), "&lt;i&gt;plain&lt;/i&gt;");
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub struct Report {
     pub examples: Vec<Example>,
     /// The reference policy.
     pub sft: SftResult,
-    /// What a person should look at, such as `reward hacking suspected: ...`.
+    /// What a person should look at, over all runs, such as `reward hacking suspected: ...`.
     pub warnings: Vec<String>,
     /// Sizes of the data in use, by name, in the order to show.
     pub data: Vec<DataCount>,
@@ -85,7 +85,7 @@ pub struct VariantResult {
     pub win_rate_per_seed: Vec<f64>,
     /// Mean win rate on validation prompts at the chosen KL coefficient.
     pub validation_win_rate: Option<f64>,
-    /// Warnings of its runs.
+    /// Those of the report's warnings that belong to it.
     pub warnings: Vec<String>,
 }
 

@@ -22,11 +22,12 @@ pub fn terminal_table(report: &Report) -> String {
     let seeds = report.variants.iter().map(|v| v.seeds.len()).max().unwrap_or(0);
     let (confidence, prompts) = (fixed(100.0 * report.confidence, 0), report.prompts);
     let over = if seeds > 1 { "over prompts and seeds" } else { "over prompts only: one seed" };
-    text.push_str(&format!(
+    let legend = format!(
         "\nwin rate in % against the SFT reference, {prompts} prompts x {seeds} seeds; difference in points to `{}`\n\
          {confidence} % intervals {over}; KL in nats, length in tokens, reward in SD of the reference's return\n",
         report.names().first().copied().unwrap_or_default()
-    ));
+    );
+    text.push_str(&legend);
     text
 }
 

@@ -28,7 +28,7 @@ pub fn verdict(report: &Report) -> Vec<String> {
     if report.variants.iter().all(|v| v.seeds.len() == 1) {
         sentences.push("There is one seed: the intervals do not cover the spread between runs.".to_owned());
     }
-    let warned: usize = report.variants.iter().map(|v| v.warnings.len()).sum::<usize>() + report.warnings.len();
+    let warned = report.warnings.len();
     if warned > 0 {
         sentences
             .push(format!("The runs raised {}; read them before trusting the ranking.", plural(warned, "warning")));

@@ -1,7 +1,18 @@
 //! Win rates, their uncertainty, and tests of differences.
+//!
+//! Pure functions of judged outcomes: no I/O, no clock, random numbers only from a given seed. Who wins a comparison is
+//! left to `judge`, how numbers are shown to `report`. Every estimator is defined in `docs/METRICS.md`.
+
+mod bootstrap;
+mod classical;
+mod outcomes;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use bootstrap::{Difference, Estimate, mean_with_interval, paired_difference, win_rate};
+pub use classical::{holm, normal_quantile, sign_test, wilson};
+pub use outcomes::{OutcomeError, Outcomes};
 
 use crate::units::{Count, Fraction};
 

@@ -1,0 +1,199 @@
+//! A made-up report for tests: three variants, two budgets, three seeds, and texts that try to break out of a page.
+//!
+//! The numbers follow from formulas of their indices; none of them was measured.
+
+use std::collections::BTreeMap;
+
+use super::schema::*;
+
+const NAMES: [&str; 3] = ["sequence", "sequence_edits", "token"];
+const BUDGETS: [usize; 2] = [300, 1000];
+const KINDS: [&str; 5] = ["off_topic", "omitted", "repeated", "rude", "unsupported"];
+
+/// Text that must be shown and not obeyed.
+pub const HOSTILE: &str = "</script><script>alert('x')</script> <img src=x onerror=alert(1)> & \"quoted\" | `tick` ```";
+
+pub fn report() -> Report {
+    let mut report = Report {
+        recipe: "finegrained".to_owned(),
+        description: "Does a token-level reward model, learned from minimal edits, guide PPO better than a \
+                      sequence-level one?"
+            .to_owned(),
+        judge: "oracle: fewer faults win, equal counts draw".to_owned(),
+        confidence: 0.95,
+        bootstrap_samples: 5000,
+        prompts: 500,
+        reward_models: reward_models(),
+        label_agreement: Some(LabelAgreement { precision: 0.862, recall: 0.914, records: 400 }),
+        heatmaps: vec![heatmap()],
+        examples: vec![example()],
+        sft: SftResult { final_loss: Some(0.842), faults: Some(2.81), mean_length: Some(35.8) },
+        warnings: vec![
+            "reward hacking suspected: `token`, 300 annotations, seed 2: mean length 1.52 x the reference's \
+                        (limit 1.4)"
+                .to_owned(),
+        ],
+        data: [("demonstrations", 40_000), ("training prompts", 20_000), ("test prompts", 500)]
+            .map(|(name, count)| DataCount { name: name.to_owned(), count })
+            .to_vec(),
+        recipe_toml: format!("# {HOSTILE}\nseeds = [0, 1, 2]\nbudgets = [300, 1000]\n\n[ppo]\nkl_coef = [0.03, 0.1]\n"),
+        provenance: Provenance {
+            version: "0.1.0".to_owned(),
+            commit: Some("b07d531".to_owned()),
+            dirty: Some(false),
+            device: "flex (CPU)".to_owned(),
+            threads: Some(2),
+            command_line: "runner run recipes/finegrained.toml".to_owned(),
+            date: "2026-01-02T03:04:05Z".to_owned(),
+            wall_seconds: Some(412.5),
+        },
+        ..Report::default()
+    };
+    for (b, budget) in BUDGETS.into_iter().enumerate() {
+        for (v, name) in NAMES.into_iter().enumerate() {
+            report.variants.push(variant(name, v, b, budget));
+            report.curves.push(curve(name, v, b, budget));
+            for kl_coef in [0.03, 0.1] {
+                let validation_win_rate = Some(0.6 + 0.06 * v as f64 + 0.04 * b as f64 - 0.3 * (kl_coef - 0.03));
+                report.grid.push(GridCell {
+                    variant: name.to_owned(),
+                    budget,
+                    kl_coef,
+                    validation_win_rate,
+                    chosen: kl_coef < 0.05,
+                });
+            }
+            report.comparisons.extend(NAMES[..v].iter().enumerate().map(|(w, other)| comparison(v, w, other, budget)));
+        }
+    }
+    for (stage, seconds) in [("data", 0.4), ("sft", 52.1), ("reward", 9.2), ("ppo", 31.9), ("report", 0.2)] {
+        report.stages.push(StageCost {
+            label: format!("{stage} seed=0"),
+            wall_seconds: Some(seconds),
+            cached: stage == "sft",
+        });
+    }
+    report.verdict = super::verdict(&report);
+    report
+}
+
+fn win_rate(v: usize, b: usize) -> f64 {
+    0.655 + 0.06 * v as f64 + 0.035 * b as f64
+}
+
+fn variant(name: &str, v: usize, b: usize, budget: usize) -> VariantResult {
+    let win_rate = win_rate(v, b);
+    let faults: BTreeMap<String, f64> = KINDS
+        .iter()
+        .enumerate()
+        .map(|(k, kind)| ((*kind).to_owned(), 0.5 - 0.1 * v as f64 - 0.02 * k as f64))
+        .collect();
+    VariantResult {
+        name: name.to_owned(),
+        budget,
+        win_rate,
+        ci: [win_rate - 0.031, win_rate + 0.028],
+        kl_coef: Some(0.03),
+        kl_nats: Some(3.2 + 0.4 * v as f64),
+        mean_reward: Some(1.1 + 0.3 * v as f64),
+        mean_length: Some(28.6 + 2.3 * v as f64),
+        faults: Some(faults.values().sum()),
+        faults_by_kind: faults,
+        seeds: vec![0, 1, 2],
+        win_rate_per_seed: vec![win_rate - 0.012, win_rate + 0.02, win_rate - 0.008],
+        validation_win_rate: Some(win_rate + 0.006),
+        warnings: if v == 2 && b == 0 { vec!["mean length 1.52 x the reference's".to_owned()] } else { Vec::new() },
+    }
+}
+
+fn comparison(v: usize, w: usize, other: &str, budget: usize) -> Comparison {
+    let points = 6.0 * (v - w) as f64;
+    Comparison {
+        a: NAMES[v].to_owned(),
+        b: other.to_owned(),
+        budget,
+        difference_points: points,
+        ci: [points - 6.4, points + 5.1],
+        p_value: 0.05 / points,
+        p_holm: Some(0.3 / points),
+        head_to_head: Some(0.5 + points / 120.0),
+    }
+}
+
+fn curve(name: &str, v: usize, b: usize, budget: usize) -> Curve {
+    let point = |seed: u64, step: usize| {
+        let done = 1.0 - (-(step as f64) / 18.0).exp();
+        let wobble = 0.018 * (step as f64 * 0.37 + seed as f64 * 2.1 + v as f64).sin();
+        CurvePoint {
+            step,
+            win_rate: Some(0.48 + (win_rate(v, b) - 0.48) * done + wobble),
+            kl_nats: Some((3.2 + 0.4 * v as f64) * done + wobble.abs() * 8.0),
+            mean_reward: Some((1.1 + 0.3 * v as f64) * done + wobble * 5.0),
+            mean_length: Some(35.8 + (2.3 * v as f64 - 7.2) * done + wobble * 60.0),
+        }
+    };
+    let seed = |seed: u64| SeedCurve { seed, points: (0..=60).step_by(5).map(|step| point(seed, step)).collect() };
+    Curve { variant: name.to_owned(), budget, seeds: (0..3).map(seed).collect() }
+}
+
+fn reward_models() -> Vec<RewardModelResult> {
+    let mut all = Vec::new();
+    for budget in BUDGETS {
+        for (v, name) in NAMES.into_iter().enumerate() {
+            all.extend((0..3).map(|seed| RewardModelResult {
+                variant: name.to_owned(),
+                budget,
+                seed,
+                preference_accuracy: Some(0.73 + 0.02 * v as f64 + 0.001 * seed as f64),
+                edit_accuracy: Some(0.91 + 0.03 * v as f64),
+                single_fault_accuracy: KINDS.iter().map(|k| ((*k).to_owned(), 0.6 + 0.02 * k.len() as f64)).collect(),
+                token_auc: (v == 2).then_some(0.8),
+            }));
+        }
+    }
+    all
+}
+
+fn heatmap() -> Heatmap {
+    let tokens: Vec<String> =
+        "the golden palace is a restaurant . ugh , it serves thai food . my cat likes golf . <eos>"
+            .split(' ')
+            .map(ToOwned::to_owned)
+            .collect();
+    let labels: String = (0..tokens.len()).map(|i| if matches!(i, 7 | 8 | 14..=18) { 'D' } else { 'U' }).collect();
+    let last = tokens.len() - 1;
+    let sequence = (0..tokens.len()).map(|i| if i == last { -1.31 } else { 0.0 }).collect();
+    let token =
+        labels.chars().enumerate().map(|(i, c)| 0.12 * (i as f64).sin() - if c == 'D' { 0.9 } else { 0.0 }).collect();
+    let row = |name: &str, values| HeatmapRow { name: name.to_owned(), values };
+    Heatmap {
+        prompt: "golden palace thai".to_owned(),
+        tokens,
+        labels,
+        rows: vec![row("sequence", sequence), row("token", token)],
+    }
+}
+
+fn example() -> Example {
+    let response = |name: &str, text: &str, faults: &[&str], outcome| ExampleResponse {
+        name: name.to_owned(),
+        text: text.to_owned(),
+        faults: Some(faults.iter().map(|f| (*f).to_owned()).collect()),
+        outcome,
+    };
+    Example {
+        prompt: "golden palace thai cheap riverside".to_owned(),
+        budget: 1000,
+        seed: 0,
+        responses: vec![
+            response("reference", HOSTILE, &["rude", "omitted"], None),
+            response("sequence", "the golden palace serves thai food .", &["omitted"], Some(1.0)),
+            response(
+                "token",
+                "the golden palace serves thai food . it is cheap . it sits by the river .",
+                &[],
+                Some(1.0),
+            ),
+        ],
+    }
+}

@@ -1,0 +1,306 @@
+//! The report as data: the schema of `report.json`, from which every rendering is made.
+//!
+//! Filling it from stored results is left to `stage`, showing it to the modules beside this one. `docs/REPORT.md` describes
+//! every field for readers of the JSON. A number that is not known is `None`; no number may be infinite or not a number.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything a report shows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    /// The recipe's name.
+    pub recipe: String,
+    /// The question the experiment answers.
+    pub description: String,
+    /// What was found, in hedged sentences; see [`super::verdict`].
+    pub verdict: Vec<String>,
+    /// Who judged, in words: `oracle: fewer faults win`.
+    pub judge: String,
+    /// Coverage of every interval.
+    pub confidence: f64,
+    /// Resamples behind every interval.
+    pub bootstrap_samples: usize,
+    /// Test prompts on which every seed of every variant was judged.
+    pub prompts: usize,
+    /// The results, one for each variant and budget; the first variant is the baseline.
+    pub variants: Vec<VariantResult>,
+    /// Paired differences between variants at equal budget.
+    pub comparisons: Vec<Comparison>,
+    /// Validation win rates from which each variant's KL coefficient was chosen.
+    pub grid: Vec<GridCell>,
+    /// Learning curves of the chosen runs.
+    pub curves: Vec<Curve>,
+    /// Held-out accuracies of the reward models.
+    pub reward_models: Vec<RewardModelResult>,
+    /// Agreement of the edit labels with human error spans, where the data has any.
+    pub label_agreement: Option<LabelAgreement>,
+    /// Token rewards of the same response under several reward models.
+    pub heatmaps: Vec<Heatmap>,
+    /// Sample responses to test prompts.
+    pub examples: Vec<Example>,
+    /// The reference policy.
+    pub sft: SftResult,
+    /// What a person should look at, over all runs, such as `reward hacking suspected: ...`.
+    pub warnings: Vec<String>,
+    /// Sizes of the data in use, by name, in the order to show.
+    pub data: Vec<DataCount>,
+    /// What each stage cost.
+    pub stages: Vec<StageCost>,
+    /// The recipe with all defaults filled in.
+    pub recipe_toml: String,
+    /// Where, when and by what this was made.
+    pub provenance: Provenance,
+}
+
+/// One variant at one annotation budget, over all seeds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VariantResult {
+    /// The variant's name.
+    pub name: String,
+    /// Annotated prompts for each seed.
+    pub budget: usize,
+    /// Share of comparisons with the reference that are won; a draw counts one half.
+    pub win_rate: f64,
+    /// Interval of the win rate, `[low, high]`.
+    pub ci: [f64; 2],
+    /// The KL coefficient chosen on validation prompts.
+    pub kl_coef: Option<f64>,
+    /// Mean sequence KL to the reference, in nats.
+    pub kl_nats: Option<f64>,
+    /// Mean reward by the variant's own reward model, in standard deviations of the reference's return.
+    pub mean_reward: Option<f64>,
+    /// Mean response length in tokens.
+    pub mean_length: Option<f64>,
+    /// Mean faults per response.
+    pub faults: Option<f64>,
+    /// Mean faults per response, by kind.
+    pub faults_by_kind: BTreeMap<String, f64>,
+    /// The seeds.
+    pub seeds: Vec<u64>,
+    /// Win rate of each seed, in the order of `seeds`.
+    pub win_rate_per_seed: Vec<f64>,
+    /// Mean win rate on validation prompts at the chosen KL coefficient.
+    pub validation_win_rate: Option<f64>,
+    /// Those of the report's warnings that belong to it.
+    pub warnings: Vec<String>,
+}
+
+/// The paired difference of two variants on the same prompts and seeds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Comparison {
+    /// The variant whose advantage is measured.
+    pub a: String,
+    /// The variant it is measured against.
+    pub b: String,
+    /// Annotated prompts for each seed.
+    pub budget: usize,
+    /// 100 times (win rate of `a` - win rate of `b`), both against the reference.
+    pub difference_points: f64,
+    /// Interval of the difference in points, `[low, high]`.
+    pub ci: [f64; 2],
+    /// Two-sided bootstrap p-value.
+    pub p_value: f64,
+    /// The same, corrected by Holm over all comparisons of the report.
+    pub p_holm: Option<f64>,
+    /// Share of direct comparisons that `a` wins against `b`; a draw counts one half.
+    pub head_to_head: Option<f64>,
+}
+
+/// One setting of the search for a KL coefficient.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GridCell {
+    /// The variant's name.
+    pub variant: String,
+    /// Annotated prompts for each seed.
+    pub budget: usize,
+    /// The KL coefficient tried.
+    pub kl_coef: f64,
+    /// Mean win rate on validation prompts, over seeds.
+    pub validation_win_rate: Option<f64>,
+    /// Whether this one was chosen.
+    pub chosen: bool,
+}
+
+/// Learning curves of one variant at one budget.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Curve {
+    /// The variant's name.
+    pub variant: String,
+    /// Annotated prompts for each seed.
+    pub budget: usize,
+    /// One series for each seed.
+    pub seeds: Vec<SeedCurve>,
+}
+
+/// The learning curve of one seed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SeedCurve {
+    /// The seed.
+    pub seed: u64,
+    /// Measurements in order of steps.
+    pub points: Vec<CurvePoint>,
+}
+
+/// One measurement on the validation prompts during PPO.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CurvePoint {
+    /// PPO steps done; 0 is the reference.
+    pub step: usize,
+    /// Win rate against the reference.
+    pub win_rate: Option<f64>,
+    /// Mean sequence KL to the reference, in nats.
+    pub kl_nats: Option<f64>,
+    /// Mean reward, in standard deviations of the reference's return.
+    pub mean_reward: Option<f64>,
+    /// Mean response length in tokens.
+    pub mean_length: Option<f64>,
+}
+
+/// Held-out accuracies of one reward model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RewardModelResult {
+    /// The variant's name.
+    pub variant: String,
+    /// Annotated prompts.
+    pub budget: usize,
+    /// The seed.
+    pub seed: u64,
+    /// Share of held-out preference pairs that it orders as the annotator did.
+    pub preference_accuracy: Option<f64>,
+    /// Share of held-out (edited, original) pairs in which the edited response scores higher.
+    pub edit_accuracy: Option<f64>,
+    /// Share of clean responses that score above the same response with one fault injected, by kind.
+    pub single_fault_accuracy: BTreeMap<String, f64>,
+    /// Area under the curve of minus the token reward, edited against unchanged tokens of held-out originals.
+    pub token_auc: Option<f64>,
+}
+
+/// Agreement of the edit labels with human error spans, word by word.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LabelAgreement {
+    /// Share of words labelled as deleted or substituted that lie in a human error span.
+    pub precision: f64,
+    /// Share of words in human error spans that are labelled as deleted or substituted.
+    pub recall: f64,
+    /// Responses compared.
+    pub records: usize,
+}
+
+/// One response's tokens under several reward models.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Heatmap {
+    /// What was asked.
+    pub prompt: String,
+    /// The response's tokens as text.
+    pub tokens: Vec<String>,
+    /// One letter for each token: `U` unchanged, `D` deleted, `S` substituted, `A` added. Empty when unknown.
+    pub labels: String,
+    /// One row for each reward model.
+    pub rows: Vec<HeatmapRow>,
+}
+
+/// Rewards of one model on a heat map's tokens.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HeatmapRow {
+    /// The variant's name.
+    pub name: String,
+    /// The reward that PPO sees at each token, in standard deviations of the reference's return.
+    pub values: Vec<f64>,
+}
+
+/// One test prompt with responses to it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Example {
+    /// What was asked.
+    pub prompt: String,
+    /// Annotated prompts behind the variants' responses.
+    pub budget: usize,
+    /// The seed.
+    pub seed: u64,
+    /// The reference's response first, then one for each variant.
+    pub responses: Vec<ExampleResponse>,
+}
+
+/// One response to an example's prompt.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExampleResponse {
+    /// Whose it is: a variant's name, or `reference`.
+    pub name: String,
+    /// The text.
+    pub text: String,
+    /// Kinds of its faults, where an oracle knows them.
+    pub faults: Option<Vec<String>>,
+    /// Its outcome against the reference's response: 1, 0.5 or 0.
+    pub outcome: Option<f64>,
+}
+
+/// The reference policy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SftResult {
+    /// Loss at the end of supervised fine-tuning, in nats per response token, mean over seeds.
+    pub final_loss: Option<f64>,
+    /// Mean faults per response of the reference.
+    pub faults: Option<f64>,
+    /// Mean response length of the reference, in tokens.
+    pub mean_length: Option<f64>,
+}
+
+/// The size of one part of the data.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DataCount {
+    /// What is counted.
+    pub name: String,
+    /// How many.
+    pub count: usize,
+}
+
+/// What one stage cost.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StageCost {
+    /// The stage's label.
+    pub label: String,
+    /// Wall time of the run that made its result, in seconds.
+    pub wall_seconds: Option<f64>,
+    /// Whether the result was in the store already.
+    pub cached: bool,
+}
+
+/// Where, when and by what a report was made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Provenance {
+    /// The program's version.
+    pub version: String,
+    /// The commit it was built from.
+    pub commit: Option<String>,
+    /// Whether files differed from that commit.
+    pub dirty: Option<bool>,
+    /// Where tensors lived.
+    pub device: String,
+    /// Worker threads.
+    pub threads: Option<usize>,
+    /// The command line.
+    pub command_line: String,
+    /// Date and time of the report, ISO 8601.
+    pub date: String,
+    /// Wall time of the run, in seconds.
+    pub wall_seconds: Option<f64>,
+}

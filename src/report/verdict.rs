@@ -1,0 +1,200 @@
+//! What was found, in sentences that claim no more than the numbers do.
+//!
+//! One sentence for each budget, then what limits it. Costs are left to the renderings: they differ from run to run.
+
+use super::numbers::{fixed, p_relation, percent, plural};
+use super::schema::{Comparison, Report, VariantResult};
+
+/// A corrected p-value above this is no evidence.
+const SIGNIFICANT: f64 = 0.05;
+
+/// The sentences that a report opens with; `report.verdict` itself is not read.
+///
+/// At each budget the variant with the highest win rate is compared with the baseline, the first variant of the report.
+#[must_use]
+pub fn verdict(report: &Report) -> Vec<String> {
+    let mut sentences: Vec<String> =
+        report.budgets().into_iter().filter_map(|budget| at_budget(report, budget)).collect();
+    if sentences.is_empty() {
+        sentences.push("No variant was judged.".to_owned());
+        return sentences;
+    }
+    if report.comparisons.iter().any(|c| c.p_holm.is_some()) && report.comparisons.len() > 1 {
+        sentences.push(format!(
+            "All p-values here are corrected by Holm's method over {} comparisons.",
+            report.comparisons.len()
+        ));
+    }
+    if report.variants.iter().all(|v| v.seeds.len() == 1) {
+        sentences.push("There is one seed: the intervals do not cover the spread between runs.".to_owned());
+    }
+    let warned = report.warnings.len();
+    if warned > 0 {
+        sentences
+            .push(format!("The runs raised {}; read them before trusting the ranking.", plural(warned, "warning")));
+    }
+    sentences
+}
+
+fn at_budget(report: &Report, budget: usize) -> Option<String> {
+    let here: Vec<&VariantResult> = report.variants.iter().filter(|v| v.budget == budget).collect();
+    let baseline = *here.iter().find(|v| v.name == report.variants[0].name).or_else(|| here.first())?;
+    let best = highest(baseline, here.iter().copied());
+    let wins = format!(
+        "`{}` wins {} % of comparisons with the SFT reference at {}",
+        best.name,
+        percent(best.win_rate),
+        plural(budget, "annotation")
+    );
+    let others = || here.iter().copied().filter(|v| v.name != baseline.name);
+    let gap = if best.name == baseline.name {
+        others().next().and_then(|first| ahead_of_all(report, best, highest(first, others())))
+    } else {
+        ahead_of_baseline(report, best, baseline)
+    };
+    Some(gap.map_or_else(|| format!("{wins} ({}).", sample(report, best)), |gap| format!("{wins}{gap}.")))
+}
+
+/// The first of equals: a challenger must be better, not as good.
+fn highest<'a>(first: &'a VariantResult, all: impl Iterator<Item = &'a VariantResult>) -> &'a VariantResult {
+    all.fold(first, |best, v| if v.win_rate > best.win_rate { v } else { best })
+}
+
+fn ahead_of_baseline(report: &Report, best: &VariantResult, baseline: &VariantResult) -> Option<String> {
+    let gap = report.comparison(&best.name, &baseline.name, best.budget)?;
+    let (points, name) = (fixed(gap.difference_points, 1), &baseline.name);
+    let claim = match Strength::of(&gap) {
+        Strength::Nothing => format!("; no detectable difference from `{name}`: {points} points"),
+        Strength::Uncorrected => format!(", {points} points more than `{name}`, which the correction does not uphold"),
+        Strength::Clear => format!(", {points} points more than `{name}`"),
+    };
+    Some(format!("{claim} ({})", evidence(report, &gap, best)))
+}
+
+fn ahead_of_all(report: &Report, best: &VariantResult, next: &VariantResult) -> Option<String> {
+    let gap = report.comparison(&best.name, &next.name, best.budget)?;
+    let (points, name) = (fixed(gap.difference_points, 1), &next.name);
+    let claim = match Strength::of(&gap) {
+        Strength::Nothing => format!("and the next, `{name}`, shows no detectable difference: {points} points less"),
+        Strength::Uncorrected => {
+            format!("and the next, `{name}`, is {points} points behind, which the correction does not uphold")
+        }
+        Strength::Clear => format!("and the next, `{name}`, is {points} points behind"),
+    };
+    Some(format!("; no other variant does better, {claim} ({})", evidence(report, &gap, best)))
+}
+
+/// What a comparison is evidence of.
+enum Strength {
+    /// The interval covers zero.
+    Nothing,
+    /// It does not, but the corrected p-value is too high.
+    Uncorrected,
+    /// Both hold.
+    Clear,
+}
+
+impl Strength {
+    fn of(comparison: &Comparison) -> Self {
+        if comparison.covers_zero() {
+            Self::Nothing
+        } else if corrected(comparison) > SIGNIFICANT {
+            Self::Uncorrected
+        } else {
+            Self::Clear
+        }
+    }
+}
+
+fn corrected(comparison: &Comparison) -> f64 {
+    comparison.p_holm.unwrap_or(comparison.p_value)
+}
+
+fn evidence(report: &Report, comparison: &Comparison, best: &VariantResult) -> String {
+    let [low, high] = comparison.ci.map(|x| fixed(x, 1));
+    let (confidence, p) = (fixed(100.0 * report.confidence, 0), p_relation(corrected(comparison)));
+    format!("{confidence} % interval {low} to {high}, p {p}, {}", sample(report, best))
+}
+
+fn sample(report: &Report, variant: &VariantResult) -> String {
+    format!("{} x {}", plural(report.prompts, "prompt"), plural(variant.seeds.len(), "seed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample::report as sample_report;
+
+    fn two(first: f64, second: f64, ci: [f64; 2], p: f64) -> Report {
+        let variant = |name: &str, win_rate| VariantResult {
+            name: name.to_owned(),
+            budget: 1000,
+            win_rate,
+            seeds: vec![0, 1, 2, 3, 4],
+            ..VariantResult::default()
+        };
+        Report {
+            confidence: 0.95,
+            prompts: 500,
+            variants: vec![variant("sequence", first), variant("token", second)],
+            comparisons: vec![Comparison {
+                a: "token".to_owned(),
+                b: "sequence".to_owned(),
+                budget: 1000,
+                difference_points: 100.0 * (second - first),
+                ci,
+                p_value: p,
+                ..Comparison::default()
+            }],
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn a_clear_difference_is_stated_with_its_evidence() {
+        assert_eq!(
+            verdict(&two(0.721, 0.812, [4.0, 14.1], 0.001)),
+            ["`token` wins 81.2 % of comparisons with the SFT reference at 1000 annotations, 9.1 points more than \
+              `sequence` (95 % interval 4.0 to 14.1, p = 0.001, 500 prompts x 5 seeds)."]
+        );
+    }
+
+    #[test]
+    fn an_interval_over_zero_is_no_difference() {
+        let found = verdict(&two(0.80, 0.812, [-3.0, 5.4], 0.6)).remove(0);
+        assert!(
+            found.contains("; no detectable difference from `sequence`: 1.2 points (95 % interval -3.0"),
+            "{found}"
+        );
+    }
+
+    #[test]
+    fn a_winning_baseline_is_named_with_the_gap_turned_round() {
+        let found = verdict(&two(0.812, 0.721, [-14.1, -4.0], 0.001)).remove(0);
+        assert!(found.starts_with("`sequence` wins 81.2 %"), "{found}");
+        assert!(found.contains("the next, `token`, is 9.1 points behind (95 % interval 4.0 to 14.1"), "{found}");
+    }
+
+    #[test]
+    fn a_difference_that_the_correction_takes_away_is_not_claimed() {
+        let mut report = two(0.721, 0.812, [0.2, 14.1], 0.04);
+        report.comparisons[0].p_holm = Some(0.12);
+        assert!(verdict(&report)[0].contains("which the correction does not uphold"));
+    }
+
+    #[test]
+    fn limits_of_the_evidence_are_said() {
+        let mut report = two(0.721, 0.812, [4.0, 14.1], 0.001);
+        report.variants.iter_mut().for_each(|v| v.seeds = vec![0]);
+        report.warnings.push("reward hacking suspected".to_owned());
+        let found = verdict(&report);
+        assert!(found[1].starts_with("There is one seed") && found[2].contains("1 warning"), "{found:?}");
+        assert_eq!(verdict(&Report::default()), ["No variant was judged."]);
+    }
+
+    #[test]
+    fn each_budget_gets_its_sentence() {
+        let found = verdict(&sample_report());
+        assert!(found[0].contains("at 300 annotations") && found[1].contains("at 1000 annotations"), "{found:?}");
+    }
+}

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::output::Failure;
 use crate::events::Emitter;
 use crate::labels::{self, Diff};
+use crate::recipe::Recipe;
 use crate::stage::execute::Inputs;
 use crate::stage::node::{Node, Plan};
 use crate::store::{Artefact, Workspace};
@@ -16,6 +17,7 @@ use crate::{recipe, report, stage};
 
 /// A recipe, understood.
 pub(super) struct Planned {
+    pub(super) recipe: Recipe,
     pub(super) plan: Plan,
     /// What the recipe calls its device.
     pub(super) device: String,
@@ -28,11 +30,17 @@ pub(super) fn plan(path: &Path, overrides: &[String]) -> Result<Planned, Failure
     let plan = stage::plan(&loaded.recipe, &loaded.name).map_err(|error| Failure::usage(format!("{error:#}")))?;
     let device = serde_json::to_value(loaded.recipe.device).ok().and_then(|name| name.as_str().map(str::to_owned));
     let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
-    Ok(Planned { plan, device: device.unwrap_or_default(), warnings })
+    Ok(Planned { recipe: loaded.recipe, plan, device: device.unwrap_or_default(), warnings })
 }
 
-pub(super) fn run_stage(node: &Node, inputs: &Inputs, workspace: &Workspace, emitter: &Emitter) -> anyhow::Result<()> {
-    stage::run(node, inputs, workspace, emitter)
+pub(super) fn run_stage(
+    recipe: &Recipe,
+    node: &Node,
+    inputs: &Inputs,
+    workspace: &Workspace,
+    emitter: &Emitter,
+) -> anyhow::Result<()> {
+    stage::run(recipe, node, inputs, workspace, emitter)
 }
 
 pub(super) fn explain(key: &str) -> Result<String, Failure> {

@@ -85,7 +85,10 @@ fn complete(planned: &Planned, store: &Store, jobs: usize, out: Option<&Path>) -
         JsonLines::open(&log).map_err(|error| Failure::usage(format!("cannot write `{}`: {error}", log.display())))?;
     let screen: Box<dyn Sink> =
         if io::stderr().is_terminal() { Box::<Bars>::default() } else { Box::<Plain>::default() };
-    let summary = execute(plan, store, &Fan::new(vec![Box::new(log), screen]), jobs, &rooms::run_stage)?;
+    let summary =
+        execute(plan, store, &Fan::new(vec![Box::new(log), screen]), jobs, &|node, inputs, workspace, emitter| {
+            rooms::run_stage(&planned.recipe, node, inputs, workspace, emitter)
+        })?;
     if let Some(artefact) = report_of(plan, &summary) {
         export(artefact, &out)?;
         output::data(&rooms::terminal_table(artefact)?)?;

@@ -3,6 +3,7 @@
 //! Pure functions of judged outcomes: no I/O, no clock, random numbers only from a given seed. Who wins a comparison is
 //! left to `judge`, how numbers are shown to `report`. Every estimator is defined in `docs/METRICS.md`.
 
+mod auc;
 mod bootstrap;
 mod classical;
 mod outcomes;
@@ -10,6 +11,7 @@ mod outcomes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use auc::auc;
 pub use bootstrap::{Difference, Estimate, mean_with_interval, paired_difference, win_rate};
 pub use classical::{holm, normal_quantile, sign_test, wilson};
 pub use outcomes::{OutcomeError, Outcomes};

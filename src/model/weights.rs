@@ -50,7 +50,7 @@ fn read(file: &SafeTensors, name: &str, device: &Device) -> Result<Tensor<2>> {
 /// When the device fails: there is no result to go on with.
 #[must_use]
 pub fn host<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
-    tensor.clone().into_data().convert::<f32>().to_vec().expect("floats convert to f32")
+    tensor.clone().into_data().convert::<f32>().try_to_vec().expect("floats convert to f32")
 }
 
 impl Model {

@@ -82,6 +82,14 @@ pub struct Config {
     pub watch: Watch,
 }
 
+impl Config {
+    /// The table as one run knows it: its grid of KL coefficients does not concern the run.
+    #[must_use]
+    pub fn without_grid(&self) -> Self {
+        Self { kl_coef: Grid(Vec::new()), ..self.clone() }
+    }
+}
+
 /// Limits beyond which a run is reported as "reward hacking suspected". They stop nothing.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -144,7 +152,7 @@ impl<'de> Deserialize<'de> for Grid {
                 while let Some(x) = seq.next_element()? {
                     values.push(x);
                 }
-                if values.is_empty() { Err(serde::de::Error::invalid_length(0, &self)) } else { Ok(Grid(values)) }
+                Ok(Grid(values))
             }
         }
         deserializer.deserialize_any(Visitor)

@@ -51,5 +51,7 @@ fn simulate(config: &Config, inputs: &Inputs, preferences: &[Preference], split:
     };
     let edits = (0..).zip(preferences).map(edit);
     // Where nothing was noticed, nothing was edited.
-    Ok(edits.filter(|edit| edit.edited.text != edit.original.text || edit.edited.finished != edit.original.finished).collect())
+    Ok(edits
+        .filter(|edit| edit.edited.text != edit.original.text || edit.edited.finished != edit.original.finished)
+        .collect())
 }

@@ -54,8 +54,12 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Re
     let curve = snapshots.into_iter().map(|snapshot| {
         let habits = Habits::of(snapshot.responses.iter().map(Vec::as_slice));
         let responses: Vec<Response> = snapshot.responses.into_iter().map(|ids| response(&tokenizer, ids)).collect();
-        let outcomes: Vec<f64> =
-            judge.verdicts(&data.validation, &responses).iter().zip(&baseline).map(|(ours, theirs)| ours.against(theirs)).collect();
+        let outcomes: Vec<f64> = judge
+            .verdicts(&data.validation, &responses)
+            .iter()
+            .zip(&baseline)
+            .map(|(ours, theirs)| ours.against(theirs))
+            .collect();
         Point { step: snapshot.step, win_rate: outcomes.iter().sum::<f64>() / outcomes.len().max(1) as f64, habits }
     });
     let curve = curve.collect();
@@ -76,7 +80,9 @@ enum Judge<'a> {
 impl<'a> Judge<'a> {
     fn new(config: &'a Config, inputs: &Inputs, tokenizer: &'a Tokenizer) -> Result<Self> {
         Ok(match config.judge {
-            judge::Config::Oracle(_) => Self::Oracle(world(inputs)?.context("an oracle needs a world; the dataset is none")?),
+            judge::Config::Oracle(_) => {
+                Self::Oracle(world(inputs)?.context("an oracle needs a world; the dataset is none")?)
+            }
             judge::Config::RewardModel(_) => {
                 let model = reward::load(inputs.artefact("judge")?, &config.setting)?;
                 Self::RewardModel { model, tokenizer, setting: &config.setting }
@@ -86,12 +92,16 @@ impl<'a> Judge<'a> {
 
     fn verdicts(&self, prompts: &[Prompt], responses: &[Response]) -> Vec<Verdict> {
         match self {
-            Self::Oracle(world) => {
-                prompts.iter().zip(responses).map(|(prompt, response)| Verdict::of_faults(&world.faults(&prompt.facts, response))).collect()
-            }
+            Self::Oracle(world) => prompts
+                .iter()
+                .zip(responses)
+                .map(|(prompt, response)| Verdict::of_faults(&world.faults(&prompt.facts, response)))
+                .collect(),
             Self::RewardModel { model, tokenizer, setting } => {
-                let ids: Vec<Vec<u32>> =
-                    prompts.iter().map(|prompt| tokenizer.encode_prompt(&prompt.text, setting.max_prompt_tokens)).collect();
+                let ids: Vec<Vec<u32>> = prompts
+                    .iter()
+                    .map(|prompt| tokenizer.encode_prompt(&prompt.text, setting.max_prompt_tokens))
+                    .collect();
                 let crew = setting.crew();
                 let scores = crew.install(|| model.scores(&pairs(&ids, responses), tokenizer.pad(), &crew));
                 scores.into_iter().map(Verdict::of_score).collect()

@@ -86,7 +86,8 @@ impl Planner<'_> {
             recipe::PreferenceSource::Simulated(_) => vec![("policy", reference.policy)],
             recipe::PreferenceSource::Dataset(_) => vec![],
         };
-        let preferences = self.push(Stage::Preferences, preferences::VERSION, format!("preferences/{at}"), &config, &from);
+        let preferences =
+            self.push(Stage::Preferences, preferences::VERSION, format!("preferences/{at}"), &config, &from);
         let config = edits::Config { source: recipe.edits.clone(), budget, seed };
         let from = match recipe.edits {
             recipe::EditSource::Simulated(_) => vec![("preferences", preferences)],
@@ -142,7 +143,8 @@ impl Planner<'_> {
             let from = [("reference", reference), ("reward", reward), ("policy", policy)];
             let responses = self.push(Stage::Responses, responses::VERSION, format!("responses/{at}"), &config, &from);
             let config = judgements::Config { judge: self.recipe.judge.clone(), setting: self.setting.clone() };
-            let mut from = vec![("reference_responses", reference_responses), ("policy", policy), ("responses", responses)];
+            let mut from =
+                vec![("reference_responses", reference_responses), ("policy", policy), ("responses", responses)];
             from.extend(judge.map(|judge| ("judge", judge)));
             let judgements =
                 self.push(Stage::Judgements, judgements::VERSION, format!("judgements/{at}"), &config, &from);
@@ -179,7 +181,14 @@ impl Planner<'_> {
     }
 
     /// Adds a node that reads data, tokenizer and `inputs`.
-    fn push(&mut self, stage: Stage, version: u32, label: String, config: &impl Serialize, inputs: &[(&str, usize)]) -> usize {
+    fn push(
+        &mut self,
+        stage: Stage,
+        version: u32,
+        label: String,
+        config: &impl Serialize,
+        inputs: &[(&str, usize)],
+    ) -> usize {
         let base = [("data", self.data), ("tokenizer", self.tokenizer)];
         let inputs: Vec<(&str, usize)> = base.into_iter().chain(inputs.iter().copied()).collect();
         let config: Value = json!(config);

@@ -63,7 +63,12 @@ impl Setting {
     }
 
     pub(super) fn policy(&self, inputs: &Inputs, role: &str) -> Result<Policy> {
-        Policy::new(self.model(inputs.artefact(role)?)?, self.tokenizer(inputs)?, self.max_prompt_tokens, self.max_response_tokens)
+        Policy::new(
+            self.model(inputs.artefact(role)?)?,
+            self.tokenizer(inputs)?,
+            self.max_prompt_tokens,
+            self.max_response_tokens,
+        )
     }
 }
 

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::execute::Inputs;
 use super::policy::{Setting, dataset, seed};
 use super::responses::{CALIBRATION_PROMPTS, pairs};
-use super::training::Recorder;
 use super::reward;
+use super::training::Recorder;
 use crate::compute::Crew;
 use crate::data::Response;
 use crate::events::Emitter;
@@ -17,7 +17,7 @@ use crate::ppo::train::{Task, train};
 use crate::ppo::watch::Habits;
 use crate::ppo::{self, Credit};
 use crate::reward::score::RewardModel;
-use crate::store::Workspace;
+use crate::store::{Artefact, Workspace};
 
 pub(super) const VERSION: u32 = 1;
 
@@ -39,11 +39,10 @@ pub(super) struct Calibrated {
 }
 
 impl Calibrated {
-    /// Of a policy that the stage stored.
-    pub(super) fn load(inputs: &Inputs, setting: &Setting) -> Result<Self> {
-        let policy = inputs.artefact("policy")?;
+    /// Of a reward model and the policy that was trained on it.
+    pub(super) fn load(reward: &Artefact, policy: &Artefact, setting: &Setting) -> Result<Self> {
         Ok(Self {
-            reward: reward::load(inputs.artefact("reward")?, setting)?,
+            reward: reward::load(reward, setting)?,
             credit: serde_json::from_value(policy.manifest.config["credit"].clone())?,
             calibration: policy.read_json("calibration.json")?,
         })
@@ -66,7 +65,8 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitt
     let data = dataset(inputs)?;
     let reference = setting.policy(inputs, "reference")?;
     let reward = reward::load(inputs.artefact("reward")?, setting)?;
-    let ids = |prompts: &[crate::data::Prompt]| prompts.iter().map(|prompt| reference.prompt_ids(&prompt.text)).collect();
+    let ids =
+        |prompts: &[crate::data::Prompt]| prompts.iter().map(|prompt| reference.prompt_ids(&prompt.text)).collect();
     let (prompts, validation): (Vec<Vec<u32>>, Vec<Vec<u32>>) = (ids(&data.train), ids(&data.validation));
     let special = reference.special();
     let samples: Vec<Response> = inputs.artefact("reference_responses")?.read_jsonl("calibration.jsonl")?;
@@ -90,8 +90,7 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitt
         shards: setting.shards,
     };
     let recorder = Recorder::new(emitter, workspace);
-    let trained =
-        crew.install(|| train(&reference.model, &task, &crew, &emitter.through(&recorder), &recorder))?;
+    let trained = crew.install(|| train(&reference.model, &task, &crew, &emitter.through(&recorder), &recorder))?;
     recorder.finish(workspace)?;
     workspace.write_jsonl("validation.jsonl", &trained.snapshots)?;
     workspace.write_jsonl("suspicions.jsonl", &trained.suspicions)?;

@@ -36,7 +36,8 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitt
             (mine.collect(), data.held_out_preferences)
         }
         PreferenceSource::Simulated(annotator) => {
-            let simulate = |prompts: &[Prompt], split: &str| simulate(config, annotator, prompts, split, inputs, emitter);
+            let simulate =
+                |prompts: &[Prompt], split: &str| simulate(config, annotator, prompts, split, inputs, emitter);
             (simulate(&annotated, "train")?, simulate(&data.validation, "validation")?)
         }
     };

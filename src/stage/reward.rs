@@ -53,8 +53,11 @@ pub(super) struct Evaluation {
 pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitter: &Emitter) -> Result<()> {
     let setting = &config.setting;
     let tokenizer = setting.tokenizer(inputs)?;
-    let (train_file, edit_file, test_file) =
-        if config.held_out { ("held_out.jsonl", "held_out.jsonl", "preferences.jsonl") } else { ("preferences.jsonl", "labels.jsonl", "held_out.jsonl") };
+    let (train_file, edit_file, test_file) = if config.held_out {
+        ("held_out.jsonl", "held_out.jsonl", "preferences.jsonl")
+    } else {
+        ("preferences.jsonl", "labels.jsonl", "held_out.jsonl")
+    };
     let pairs = match &config.kind {
         Kind::Sequence(sequence) if sequence.data == PairSource::Preferences => {
             preference_pairs(&inputs.artefact("preferences")?.read_jsonl(train_file)?, &tokenizer, setting)
@@ -132,7 +135,8 @@ impl Probe<'_> {
     /// Share of pairs whose better side scores higher; equal scores count as wrong.
     fn pair_accuracy(&self, pairs: &[Comparison]) -> Option<f64> {
         let score = |side: fn(&Comparison) -> &Side| {
-            let rows: Vec<Pair> = pairs.iter().map(|pair| Pair { prompt: &pair.prompt, response: &side(pair).ids }).collect();
+            let rows: Vec<Pair> =
+                pairs.iter().map(|pair| Pair { prompt: &pair.prompt, response: &side(pair).ids }).collect();
             self.model.scores(&rows, self.tokenizer.pad(), self.crew)
         };
         let (chosen, rejected) = (score(|pair| &pair.chosen), score(|pair| &pair.rejected));
@@ -168,10 +172,12 @@ impl Probe<'_> {
         if matches!(self.model.kind, Kind::Sequence(_)) {
             return None;
         }
-        let rows: Vec<Pair> = pairs.iter().map(|pair| Pair { prompt: &pair.prompt, response: &pair.rejected.ids }).collect();
+        let rows: Vec<Pair> =
+            pairs.iter().map(|pair| Pair { prompt: &pair.prompt, response: &pair.rejected.ids }).collect();
         let rewards = self.model.token_rewards(&rows, self.tokenizer.pad(), self.crew);
         let labelled = rewards.iter().zip(pairs).flat_map(|(rewards, pair)| rewards.iter().zip(&pair.rejected.labels));
-        let (edited, kept): (Vec<_>, Vec<_>) = labelled.map(|(&reward, &label)| (-reward, label)).partition(|&(_, label)| label != Label::U);
+        let (edited, kept): (Vec<_>, Vec<_>) =
+            labelled.map(|(&reward, &label)| (-reward, label)).partition(|&(_, label)| label != Label::U);
         let values = |pairs: Vec<(f64, Label)>| pairs.into_iter().map(|(value, _)| value).collect::<Vec<f64>>();
         auc(&values(edited), &values(kept))
     }

@@ -18,7 +18,8 @@ pub(super) const VERSION: u32 = 1;
 pub(super) fn config(recipe: &Recipe) -> Result<Value> {
     let mut config = json!(without_path(&recipe.tokenizer));
     if let Config::File(file) = &recipe.tokenizer {
-        let bytes = std::fs::read(&file.path).with_context(|| format!("cannot read tokenizer `{}`", file.path.display()))?;
+        let bytes =
+            std::fs::read(&file.path).with_context(|| format!("cannot read tokenizer `{}`", file.path.display()))?;
         config["file"]["path"] = json!(blake3::hash(&bytes).to_hex().as_str());
     }
     Ok(config)

@@ -1,0 +1,170 @@
+//! Stage `report`: collects the numbers of a whole plan and renders them.
+
+mod collect;
+mod samples;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use self::collect::{Chosen, Loaded, chosen, comparisons, curves, grid, reward_models, variants};
+use super::execute::Inputs;
+use super::policy::{Setting, dataset};
+use crate::judge;
+use crate::recipe::{Recipe, to_toml};
+use crate::report::{DataCount, LabelAgreement, Provenance, Report, SftResult, StageCost, verdict, write};
+use crate::store::{self, Workspace};
+
+pub(super) const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Config {
+    pub(super) name: String,
+    pub(super) recipe: Recipe,
+    pub(super) cells: Vec<Cell>,
+    pub(super) setting: Setting,
+}
+
+/// One trained and judged policy of the plan; its inputs' roles begin with its index.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Cell {
+    pub(super) variant: String,
+    pub(super) budget: usize,
+    pub(super) seed: u64,
+    pub(super) kl_coef: f64,
+}
+
+pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Result<()> {
+    let cells: Vec<Loaded> =
+        config.cells.iter().enumerate().map(|(i, cell)| Loaded::new(i, cell, inputs)).collect::<Result<_>>()?;
+    let chosen: Vec<Chosen> = chosen(&config.recipe, &cells);
+    let mut report = Report {
+        recipe: config.name.clone(),
+        description: config.recipe.description.clone(),
+        judge: match config.recipe.judge {
+            judge::Config::Oracle(_) => "oracle: fewer faults win, equal counts draw".to_owned(),
+            judge::Config::RewardModel(_) => {
+                "reward model trained on held-out preferences: the higher score wins".to_owned()
+            }
+        },
+        confidence: config.recipe.evaluation.confidence.get(),
+        bootstrap_samples: config.recipe.evaluation.bootstrap_samples.get(),
+        prompts: cells.first().map_or(0, |cell| cell.judgements.test.len()),
+        variants: variants(&config.recipe, &chosen)?,
+        comparisons: comparisons(&config.recipe, &chosen)?,
+        grid: grid(&config.recipe, &cells, &chosen),
+        curves: curves(&config.recipe, &chosen),
+        reward_models: reward_models(&cells)?,
+        label_agreement: agreement(inputs, &cells)?,
+        heatmaps: samples::heatmaps(config, inputs, &chosen)?,
+        examples: samples::examples(inputs, &chosen)?,
+        sft: reference(inputs, &cells)?,
+        data: counts(inputs, &cells)?,
+        stages: costs(inputs),
+        recipe_toml: to_toml(&config.recipe),
+        provenance: provenance(config),
+        ..Report::default()
+    };
+    report.warnings = report
+        .variants
+        .iter()
+        .flat_map(|variant| {
+            variant
+                .warnings
+                .iter()
+                .map(|warning| format!("{} at {} annotations: {warning}", variant.name, variant.budget))
+        })
+        .collect();
+    report.verdict = verdict(&report);
+    write(&report, workspace.dir())
+}
+
+/// The reference's own numbers, means over seeds.
+fn reference(inputs: &Inputs, cells: &[Loaded]) -> Result<SftResult> {
+    let (mut losses, mut faults, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
+    let mut seen = Vec::new();
+    for cell in cells {
+        if seen.contains(&cell.at.seed) {
+            continue;
+        }
+        seen.push(cell.at.seed);
+        let metrics: Vec<serde_json::Value> = cell.artefact(inputs, "reference")?.read_jsonl("metrics.jsonl")?;
+        // One batch is noise: the last twenty steps are the end of training.
+        let tail = metrics.iter().rev().take(20).filter_map(|line| line["values"]["loss"].as_f64()).collect::<Vec<_>>();
+        losses.extend(mean(&tail));
+        let summary: super::responses::Summary =
+            cell.artefact(inputs, "reference_responses")?.read_json("summary.json")?;
+        lengths.push(summary.habits.length);
+        let counts: Vec<f64> = cell
+            .judgements
+            .reference
+            .iter()
+            .filter_map(|verdict| Some(verdict.faults.as_ref()?.len() as f64))
+            .collect();
+        faults.extend(mean(&counts));
+    }
+    Ok(SftResult { final_loss: mean(&losses), faults: mean(&faults), mean_length: mean(&lengths) })
+}
+
+/// Agreement of edit labels with human error spans: one and the same for all cells.
+fn agreement(inputs: &Inputs, cells: &[Loaded]) -> Result<Option<LabelAgreement>> {
+    let Some(cell) = cells.first() else { return Ok(None) };
+    Ok(cell.artefact(inputs, "labels")?.read_json("agreement.json")?)
+}
+
+fn counts(inputs: &Inputs, cells: &[Loaded]) -> Result<Vec<DataCount>> {
+    let data = dataset(inputs)?;
+    let count = |name: &str, count| DataCount { name: name.to_owned(), count };
+    let mut counts = vec![
+        count("demonstrations", data.demonstrations.len()),
+        count("training prompts", data.train.len()),
+        count("validation prompts", data.validation.len()),
+        count("test prompts", data.test.len()),
+    ];
+    let mut seen = Vec::new();
+    for cell in cells {
+        let at = (cell.at.budget, cell.at.seed);
+        if seen.contains(&at) {
+            continue;
+        }
+        seen.push(at);
+        let lines = |role: &str, file: &str| -> Result<usize> {
+            Ok(cell.artefact(inputs, role)?.read_bytes(file)?.iter().filter(|&&byte| byte == b'\n').count())
+        };
+        let at = format!("{} annotated prompts, seed {}", at.0, at.1);
+        counts.push(count(&format!("preference pairs of {at}"), lines("preferences", "preferences.jsonl")?));
+        counts.push(count(&format!("labelled edits of {at}"), lines("labels", "labels.jsonl")?));
+    }
+    Ok(counts)
+}
+
+/// What every result in the plan cost when it was made.
+fn costs(inputs: &Inputs) -> Vec<StageCost> {
+    let mut seen = std::collections::BTreeSet::new();
+    inputs
+        .artefacts("")
+        .filter(|(_, artefact)| seen.insert(artefact.manifest.key.clone()))
+        .map(|(role, artefact)| StageCost {
+            label: format!("{} {}", artefact.manifest.stage, role),
+            wall_seconds: Some(artefact.manifest.provenance.wall_seconds),
+            cached: false,
+        })
+        .collect()
+}
+
+fn provenance(config: &Config) -> Provenance {
+    let here = store::Provenance::here(&config.setting.backend, 0.0);
+    Provenance {
+        version: here.runner,
+        commit: here.commit,
+        dirty: here.dirty,
+        device: here.device,
+        threads: Some(here.threads),
+        command_line: here.command_line,
+        date: String::new(),
+        wall_seconds: None,
+    }
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}

@@ -1,0 +1,266 @@
+//! From judged cells to the report's tables.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+
+use super::super::execute::Inputs;
+use super::super::judgements::Judgements;
+use super::super::policy::seed;
+use super::super::responses::Summary;
+use super::super::reward::Evaluation;
+use super::{Cell, mean};
+use crate::eval::{self, Outcomes, holm, paired_difference, win_rate};
+use crate::ppo::train::Suspicion;
+use crate::recipe::Recipe;
+use crate::report::{Comparison, Curve, CurvePoint, GridCell, RewardModelResult, SeedCurve, VariantResult};
+use crate::store::Artefact;
+
+/// A cell with what was measured of it.
+pub(super) struct Loaded {
+    index: usize,
+    pub(super) at: Cell,
+    pub(super) judgements: Judgements,
+    pub(super) summary: Summary,
+    evaluation: Evaluation,
+    suspicions: Vec<Suspicion>,
+    /// PPO's own metrics, by step.
+    metrics: BTreeMap<usize, BTreeMap<String, f64>>,
+}
+
+#[derive(serde::Deserialize)]
+struct Line {
+    step: usize,
+    values: BTreeMap<String, f64>,
+}
+
+impl Loaded {
+    pub(super) fn new(index: usize, at: &Cell, inputs: &Inputs) -> Result<Self> {
+        let of = |role: &str| inputs.artefact(&format!("{index}.{role}"));
+        let metrics: Vec<Line> = of("policy")?.read_jsonl("metrics.jsonl")?;
+        Ok(Self {
+            index,
+            at: at.clone(),
+            judgements: of("judgements")?.read_json("judgements.json")?,
+            summary: of("responses")?.read_json("summary.json")?,
+            evaluation: of("reward")?.read_json("evaluation.json")?,
+            suspicions: of("policy")?.read_jsonl("suspicions.jsonl")?,
+            metrics: metrics.into_iter().map(|line| (line.step, line.values)).collect(),
+        })
+    }
+
+    /// The result that plays `role` for this cell.
+    pub(super) fn artefact<'a>(&self, inputs: &'a Inputs, role: &str) -> Result<&'a Artefact> {
+        inputs.artefact(&format!("{}.{role}", self.index))
+    }
+
+    /// Win rate on the validation prompts after the last iteration.
+    fn validation(&self) -> Option<f64> {
+        self.judgements.curve.last().map(|point| point.win_rate)
+    }
+
+    /// Outcome of every test prompt against the reference.
+    pub(super) fn outcomes(&self) -> Vec<f64> {
+        self.judgements.test.iter().zip(&self.judgements.reference).map(|(ours, theirs)| ours.against(theirs)).collect()
+    }
+}
+
+/// A variant at a budget, at the KL coefficient chosen for it, over all seeds.
+pub(super) struct Chosen<'a> {
+    pub(super) variant: String,
+    pub(super) budget: usize,
+    pub(super) kl_coef: f64,
+    validation: Option<f64>,
+    /// One cell a seed, in the recipe's order.
+    pub(super) cells: Vec<&'a Loaded>,
+}
+
+/// Chooses each variant's KL coefficient by its mean win rate on the validation prompts; the larger one on a tie.
+pub(super) fn chosen<'a>(recipe: &Recipe, cells: &'a [Loaded]) -> Vec<Chosen<'a>> {
+    let mut all = Vec::new();
+    for budget in recipe.budgets.iter().map(|budget| budget.get()) {
+        for variant in &recipe.variants {
+            let best = candidates(recipe, cells, &variant.name, budget).into_iter().max_by(|a, b| {
+                let key = |c: &Chosen| (c.validation.unwrap_or(0.0), c.kl_coef);
+                key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal)
+            });
+            all.extend(best);
+        }
+    }
+    all
+}
+
+fn candidates<'a>(recipe: &Recipe, cells: &'a [Loaded], variant: &str, budget: usize) -> Vec<Chosen<'a>> {
+    let grid = recipe.ppo.kl_coef.values().iter().map(|beta| beta.get());
+    let candidate = |kl_coef: f64| {
+        let here = |cell: &&Loaded| {
+            cell.at.variant == variant && cell.at.budget == budget && cell.at.kl_coef.to_bits() == kl_coef.to_bits()
+        };
+        let cells: Vec<&Loaded> = cells.iter().filter(here).collect();
+        let validation = mean(&cells.iter().filter_map(|cell| cell.validation()).collect::<Vec<_>>());
+        Chosen { variant: variant.to_owned(), budget, kl_coef, validation, cells }
+    };
+    grid.map(candidate).collect()
+}
+
+pub(super) fn grid(recipe: &Recipe, cells: &[Loaded], chosen: &[Chosen]) -> Vec<GridCell> {
+    let row = |best: &Chosen| {
+        candidates(recipe, cells, &best.variant, best.budget)
+            .into_iter()
+            .map(|candidate| GridCell {
+                variant: candidate.variant,
+                budget: candidate.budget,
+                kl_coef: candidate.kl_coef,
+                validation_win_rate: candidate.validation,
+                chosen: candidate.kl_coef.to_bits() == best.kl_coef.to_bits(),
+            })
+            .collect::<Vec<_>>()
+    };
+    chosen.iter().flat_map(row).collect()
+}
+
+fn outcomes(chosen: &Chosen) -> Result<Outcomes> {
+    let rows: Vec<Vec<f64>> = chosen.cells.iter().map(|cell| cell.outcomes()).collect();
+    Outcomes::new(&rows).with_context(|| format!("judgements of `{}`", chosen.variant))
+}
+
+pub(super) fn variants(recipe: &Recipe, chosen: &[Chosen]) -> Result<Vec<VariantResult>> {
+    let eval::Config { bootstrap_samples, confidence } = recipe.evaluation;
+    chosen
+        .iter()
+        .map(|chosen| {
+            let outcomes = outcomes(chosen)?;
+            let estimate = win_rate(&outcomes, bootstrap_samples.get(), confidence.get(), seed(0, "bootstrap"));
+            let over = |f: &dyn Fn(&Loaded) -> Option<f64>| {
+                mean(&chosen.cells.iter().filter_map(|cell| f(cell)).collect::<Vec<_>>())
+            };
+            let faults: Vec<&Vec<String>> = chosen
+                .cells
+                .iter()
+                .flat_map(|cell| &cell.judgements.test)
+                .filter_map(|verdict| verdict.faults.as_ref())
+                .collect();
+            let mut by_kind: BTreeMap<String, f64> = BTreeMap::new();
+            for kind in faults.iter().copied().flatten() {
+                *by_kind.entry(kind.clone()).or_default() += 1.0 / faults.len() as f64;
+            }
+            Ok(VariantResult {
+                name: chosen.variant.clone(),
+                budget: chosen.budget,
+                win_rate: estimate.value,
+                ci: [estimate.low, estimate.high],
+                kl_coef: Some(chosen.kl_coef),
+                kl_nats: over(&|cell| Some(cell.summary.kl_nats)),
+                mean_reward: over(&|cell| cell.summary.mean_reward),
+                mean_length: over(&|cell| Some(cell.summary.habits.length)),
+                faults: mean(&faults.iter().map(|kinds| kinds.len() as f64).collect::<Vec<_>>()),
+                faults_by_kind: by_kind,
+                seeds: chosen.cells.iter().map(|cell| cell.at.seed).collect(),
+                win_rate_per_seed: outcomes.mean_per_seed(),
+                validation_win_rate: chosen.validation,
+                warnings: warnings(chosen),
+            })
+        })
+        .collect()
+}
+
+fn warnings(chosen: &Chosen) -> Vec<String> {
+    let sentence = |cell: &Loaded, suspicion: &Suspicion| {
+        format!("reward hacking suspected (seed {}, iteration {}): {}", cell.at.seed, suspicion.step, suspicion.message)
+    };
+    chosen.cells.iter().flat_map(|cell| cell.suspicions.iter().map(|suspicion| sentence(cell, suspicion))).collect()
+}
+
+/// Every variant against every one before it, at equal budget; p-values corrected over all of them.
+pub(super) fn comparisons(recipe: &Recipe, chosen: &[Chosen]) -> Result<Vec<Comparison>> {
+    let eval::Config { bootstrap_samples, confidence } = recipe.evaluation;
+    let mut all = Vec::new();
+    for (i, a) in chosen.iter().enumerate() {
+        for b in chosen[..i].iter().filter(|b| b.budget == a.budget) {
+            let difference = paired_difference(
+                &outcomes(a)?,
+                &outcomes(b)?,
+                bootstrap_samples.get(),
+                confidence.get(),
+                seed(0, "bootstrap"),
+            )?;
+            let scores = |chosen: &Chosen| -> Vec<Vec<f64>> {
+                chosen
+                    .cells
+                    .iter()
+                    .map(|cell| cell.judgements.test.iter().map(|verdict| verdict.score).collect())
+                    .collect()
+            };
+            all.push(Comparison {
+                a: a.variant.clone(),
+                b: b.variant.clone(),
+                budget: a.budget,
+                difference_points: difference.points.value,
+                ci: [difference.points.low, difference.points.high],
+                p_value: difference.p_value,
+                p_holm: None,
+                head_to_head: Some(Outcomes::from_scores(&scores(a), &scores(b))?.mean()),
+            });
+        }
+    }
+    let corrected = holm(&all.iter().map(|comparison| comparison.p_value).collect::<Vec<_>>());
+    for (comparison, p) in all.iter_mut().zip(corrected) {
+        comparison.p_holm = Some(p);
+    }
+    Ok(all)
+}
+
+pub(super) fn curves(recipe: &Recipe, chosen: &[Chosen]) -> Vec<Curve> {
+    let window = recipe.ppo.eval_every.get();
+    let seed_curve = |cell: &&Loaded| SeedCurve {
+        seed: cell.at.seed,
+        points: cell
+            .judgements
+            .curve
+            .iter()
+            .map(|point| {
+                // One iteration's rollouts are few: the mean over those since the point before.
+                let recent = |name: &str| {
+                    let steps = point.step.saturating_sub(window) + 1..=point.step;
+                    mean(
+                        &cell
+                            .metrics
+                            .range(steps)
+                            .filter_map(|(_, values)| values.get(name).copied())
+                            .collect::<Vec<_>>(),
+                    )
+                };
+                CurvePoint {
+                    step: point.step,
+                    win_rate: Some(point.win_rate),
+                    kl_nats: recent("kl_nats"),
+                    mean_reward: recent("reward"),
+                    mean_length: Some(point.habits.length),
+                }
+            })
+            .collect(),
+    };
+    let curve = |chosen: &Chosen| Curve {
+        variant: chosen.variant.clone(),
+        budget: chosen.budget,
+        seeds: chosen.cells.iter().map(seed_curve).collect(),
+    };
+    chosen.iter().map(curve).collect()
+}
+
+/// One row a reward model; cells that differ in their KL coefficient share one.
+pub(super) fn reward_models(cells: &[Loaded]) -> Result<Vec<RewardModelResult>> {
+    let mut seen = std::collections::BTreeSet::new();
+    let mine = cells.iter().filter(|cell| seen.insert((cell.at.variant.clone(), cell.at.budget, cell.at.seed)));
+    Ok(mine
+        .map(|cell| RewardModelResult {
+            variant: cell.at.variant.clone(),
+            budget: cell.at.budget,
+            seed: cell.at.seed,
+            preference_accuracy: cell.evaluation.preference_accuracy,
+            edit_accuracy: cell.evaluation.edit_accuracy,
+            single_fault_accuracy: cell.evaluation.single_fault_accuracy.clone(),
+            token_auc: cell.evaluation.token_auc,
+        })
+        .collect())
+}

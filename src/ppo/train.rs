@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
-use rand::SeedableRng;
 use rand::seq::index;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
@@ -163,7 +163,21 @@ struct Row<'a> {
     returns: Vec<f64>,
 }
 
-impl Row<'_> {
+impl<'a> Row<'a> {
+    fn new(
+        prompt: &'a [u32],
+        response: Vec<u32>,
+        Pass { log_probs, reference, values }: Pass,
+        rewards: Vec<f64>,
+        kl_coef: f64,
+        config: &Config,
+    ) -> Self {
+        let kl = log_probs.iter().zip(&reference).map(|(new, old)| config.kl_estimator.estimate(new - old));
+        let shaped: Vec<f64> = rewards.iter().zip(kl).map(|(reward, kl)| reward - kl_coef * kl).collect();
+        let (advantages, returns) = gae(&shaped, &values, config.gamma.get(), config.gae_lambda.get());
+        Row { prompt, response, log_probs, reference, values, rewards, advantages, returns }
+    }
+
     fn pair(&self) -> Pair<'_> {
         Pair { prompt: self.prompt, response: &self.response }
     }
@@ -188,52 +202,23 @@ impl<'a> Rollout<'a> {
         step: usize,
         crew: &Crew,
     ) -> Self {
-        let config = task.config;
-        let mut rng = ChaCha8Rng::seed_from_u64(task.seed);
-        rng.set_stream(step as u64);
-        let count = config.batch_size.get();
-        let prompts: Vec<&[u32]> = if count <= task.prompts.len() {
-            index::sample(&mut rng, task.prompts.len(), count).into_iter().map(|i| task.prompts[i].as_slice()).collect()
-        } else {
-            (0..count).map(|i| task.prompts[i % task.prompts.len()].as_slice()).collect()
-        };
-        let temperature = config.temperature.get();
-        let sampling = Sampling::plain(temperature, task.max_response);
-        let seed = rand::Rng::random(&mut rng);
-        let responses = sample(policy, &prompts, task.special, sampling, seed, crew, &|_| ());
+        let (prompts, responses) = rolled_out(policy, task, step, crew);
         let pairs: Vec<Pair> =
             prompts.iter().zip(&responses).map(|(prompt, response)| Pair { prompt, response }).collect();
-        let chunks: Vec<&[Pair]> = pairs.chunks(ROWS).collect();
-        let passes = crew.map(&chunks, |pairs| {
-            let batch = Batch::new(pairs, task.special.pad, &policy.device());
-            let lengths = &batch.lengths;
-            let log_probs = ragged(&policy.log_probs(&batch, temperature), lengths);
-            let frozen = ragged(&reference.log_probs(&batch, temperature), lengths);
-            let values = ragged(&column(value.before_response(&batch)), lengths);
-            log_probs.into_iter().zip(frozen).zip(values).collect::<Vec<_>>()
-        });
+        let passes = passes(policy, value, reference, &pairs, task, crew);
         let raw = task.reward.token_rewards(&pairs, task.special.pad, crew);
-        let passes = passes.into_iter().flatten().zip(raw);
-        let mut finished = 0;
-        let mut rows: Vec<Row> = Vec::with_capacity(pairs.len());
-        for (((prompt, response), _), (((log_probs, frozen), values), raw)) in
-            prompts.iter().zip(responses.clone()).zip(&pairs).zip(passes)
-        {
-            let done = response.last() == Some(&task.special.eos);
-            finished += usize::from(done);
-            let mut rewards = task.credit.rewards(&task.reward.kind, &raw, task.calibration);
-            if let (false, Some(last)) = (done, rewards.last_mut()) {
-                *last -= config.missing_eos_penalty.get();
-            }
-            let shaped: Vec<f64> = rewards
-                .iter()
-                .zip(log_probs.iter().zip(&frozen))
-                .map(|(r, (new, old))| r - kl_coef * config.kl_estimator.estimate(new - old))
-                .collect();
-            let (advantages, returns) = gae(&shaped, &values, config.gamma.get(), config.gae_lambda.get());
-            rows.push(Row { prompt, response, log_probs, reference: frozen, values, rewards, advantages, returns });
-        }
-        if config.whiten_advantages {
+        let finished = |response: &[u32]| response.last() == Some(&task.special.eos);
+        let rows = prompts.into_iter().zip(&responses).zip(passes).zip(raw);
+        let mut rows: Vec<Row> = rows
+            .map(|(((prompt, response), pass), raw)| {
+                let mut rewards = task.credit.rewards(&task.reward.kind, &raw, task.calibration);
+                if let (false, Some(last)) = (finished(response), rewards.last_mut()) {
+                    *last -= task.config.missing_eos_penalty.get();
+                }
+                Row::new(prompt, response.clone(), pass, rewards, kl_coef, task.config)
+            })
+            .collect();
+        if task.config.whiten_advantages {
             let mut advantages: Vec<Vec<f64>> =
                 rows.iter_mut().map(|row| std::mem::take(&mut row.advantages)).collect();
             whiten(&mut advantages, ADVANTAGES);
@@ -241,7 +226,7 @@ impl<'a> Rollout<'a> {
                 row.advantages = advantages;
             }
         }
-        Self { rows, finished }
+        Self { rows, finished: responses.iter().filter(|response| finished(response)).count() }
     }
 
     /// Mean over responses of the sequence KL (the sum of k1), in nats.
@@ -252,6 +237,42 @@ impl<'a> Rollout<'a> {
     fn mean(&self, f: impl Fn(&Row) -> f64) -> f64 {
         self.rows.iter().map(f).sum::<f64>() / self.rows.len().max(1) as f64
     }
+}
+
+/// Draws an iteration's prompts and the policy's responses to them.
+fn rolled_out<'a>(policy: &Model, task: &Task<'a>, step: usize, crew: &Crew) -> (Vec<&'a [u32]>, Vec<Vec<u32>>) {
+    let mut rng = ChaCha8Rng::seed_from_u64(task.seed);
+    rng.set_stream(step as u64);
+    let count = task.config.batch_size.get();
+    let prompts: Vec<&[u32]> = if count <= task.prompts.len() {
+        index::sample(&mut rng, task.prompts.len(), count).into_iter().map(|i| task.prompts[i].as_slice()).collect()
+    } else {
+        task.prompts.iter().cycle().take(count).map(Vec::as_slice).collect()
+    };
+    let sampling = Sampling::plain(task.config.temperature.get(), task.max_response);
+    let responses = sample(policy, &prompts, task.special, sampling, rng.random(), crew, &|_| ());
+    (prompts, responses)
+}
+
+/// What the frozen passes say of one response, one number a token.
+struct Pass {
+    log_probs: Vec<f64>,
+    reference: Vec<f64>,
+    values: Vec<f64>,
+}
+
+fn passes(policy: &Model, value: &Model, reference: &Model, pairs: &[Pair], task: &Task, crew: &Crew) -> Vec<Pass> {
+    let temperature = task.config.temperature.get();
+    let chunks: Vec<&[Pair]> = pairs.chunks(ROWS).collect();
+    let passes = crew.map(&chunks, |pairs| {
+        let batch = Batch::new(pairs, task.special.pad, &policy.device());
+        let log_probs = ragged(&policy.log_probs(&batch, temperature), &batch.lengths);
+        let reference = ragged(&reference.log_probs(&batch, temperature), &batch.lengths);
+        let values = ragged(&column(value.before_response(&batch)), &batch.lengths);
+        let rows = log_probs.into_iter().zip(reference).zip(values);
+        rows.map(|((log_probs, reference), values)| Pass { log_probs, reference, values }).collect::<Vec<_>>()
+    });
+    passes.into_iter().flatten().collect()
 }
 
 /// `[B, R, 1]` to `[B, R]`.

@@ -102,7 +102,8 @@ fn every_module_says_what_it_is_for() {
 
 #[test]
 fn no_file_is_longer_than_four_hundred_lines() {
-    let tests = files(Path::new("tests"), "rs").into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap()));
+    let tests =
+        files(Path::new("tests"), "rs").into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap()));
     let long = sources().into_iter().chain(tests).map(|(path, text)| (path, text.lines().count()));
     let long: Vec<_> = long.filter(|(_, lines)| *lines > 400).collect();
     assert!(long.is_empty(), "longer than 400 lines: {long:?}");
@@ -153,8 +154,12 @@ fn every_paper_key_is_resolved() {
     if !listed {
         eprintln!("docs/DETAILS.md is not there: keys in the code are not looked up");
     }
-    let resolved: BTreeSet<String> =
-        documents.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with("- [")).flat_map(paper_keys).collect();
+    let resolved: BTreeSet<String> = documents
+        .iter()
+        .flat_map(|text| text.lines())
+        .filter(|line| line.starts_with("- ["))
+        .flat_map(paper_keys)
+        .collect();
     let comments = |text: &str| {
         let lines = text.lines().filter(|line| line.trim_start().starts_with("//"));
         lines.collect::<Vec<_>>().join("\n")

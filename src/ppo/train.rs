@@ -1,12 +1,15 @@
 //! The PPO loop: roll out, score, shape, estimate advantages, update, watch.
 
+mod minibatch;
+
 use anyhow::{Context, Result, ensure};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Tensor;
 use rand::SeedableRng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use self::minibatch::Minibatch;
 use super::gae::{ADVANTAGES, gae, whiten};
 use super::loss::{Clip, policy_loss, value_loss, weights};
 use super::shaping::Calibration;
@@ -358,39 +361,6 @@ fn minibatch_losses(policy: &Learner, value: &Learner, rows: &[&Row], task: &Tas
         policy_gradients: actor.map(|actor| actor.gradients),
         value_gradients: critic.gradients,
     }
-}
-
-/// A shard's rows as rectangles.
-struct Minibatch {
-    tokens: Batch,
-    weights: Tensor<2>,
-}
-
-impl Minibatch {
-    fn new(rows: &[&Row], pad: u32, weight: &(dyn Fn(&Row) -> Vec<f32> + Sync), device: &Device) -> Self {
-        let pairs: Vec<Pair> = rows.iter().map(|row| row.pair()).collect();
-        let tokens = Batch::new(&pairs, pad, device);
-        let weights = rectangle(rows.iter().map(|row| weight(row)), tokens.response_columns, device);
-        Self { tokens, weights }
-    }
-
-    fn grid<'a>(&self, rows: &[&'a Row], device: &Device, numbers: impl Fn(&'a Row) -> &'a [f64]) -> Tensor<2> {
-        rectangle(
-            rows.iter().map(|row| numbers(row).iter().map(|&x| x as f32).collect()),
-            self.tokens.response_columns,
-            device,
-        )
-    }
-}
-
-/// Ragged rows, padded with zeros on the right.
-fn rectangle(rows: impl ExactSizeIterator<Item = Vec<f32>>, columns: usize, device: &Device) -> Tensor<2> {
-    let shape = [rows.len(), columns];
-    let values = rows.flat_map(|mut row| {
-        row.resize(columns, 0.0);
-        row
-    });
-    Tensor::from_data(TensorData::new(values.collect::<Vec<f32>>(), shape), device)
 }
 
 fn metrics(rollout: &Rollout, update: &Update, kl_coef: f64) -> [(&'static str, f64); 12] {

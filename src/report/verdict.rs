@@ -213,7 +213,7 @@ mod tests {
         assert!(
             found.ends_with(
                 "Its lead over the next, `edits`, is no detectable difference: 2.2 points (95 % interval -1.0 to 5.3, \
-                 p = 0.2, 500 prompts x 5 seeds)."
+                 p = 0.20, 500 prompts x 5 seeds)."
             ),
             "{found}"
         );

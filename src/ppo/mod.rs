@@ -3,8 +3,11 @@
 pub mod gae;
 pub mod kl;
 pub mod loss;
+mod minibatch;
+mod rollout;
 pub mod shaping;
 pub mod train;
+mod update;
 pub mod watch;
 
 use schemars::JsonSchema;

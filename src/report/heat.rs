@@ -25,6 +25,8 @@ struct Row<'a> {
 #[derive(Serialize)]
 struct Cell<'a> {
     token: &'a str,
+    /// Whether a space stands before it.
+    space: bool,
     title: String,
     colour: String,
     /// How the edit labelled the token; empty where it is unchanged or unknown.
@@ -74,7 +76,9 @@ fn cell(token: &str, value: f64, label: Option<char>, limit: f64) -> Cell<'_> {
         _ => "",
     };
     let note = if label.is_empty() { String::new() } else { format!(", {label} by the editor") };
-    Cell { token, title: format!("{}{note}", signed(value, 3)), colour: colour(value, limit), label }
+    // The space is shown outside the coloured box: inside, it would be underlined, and doubled between words.
+    let (token, space) = token.strip_prefix(' ').filter(|rest| !rest.is_empty()).map_or((token, false), |t| (t, true));
+    Cell { token, space, title: format!("{}{note}", signed(value, 3)), colour: colour(value, limit), label }
 }
 
 #[cfg(test)]
@@ -97,7 +101,8 @@ mod tests {
         let map = &report.heatmaps[0];
         assert_eq!(views[0].rows.len(), map.rows.len());
         for (row, found) in map.rows.iter().zip(&views[0].rows) {
-            assert_eq!(found.cells.iter().map(|c| c.token).collect::<Vec<_>>(), map.tokens);
+            let text = |c: &Cell| format!("{}{}", if c.space { " " } else { "" }, c.token);
+            assert_eq!(found.cells.iter().map(text).collect::<Vec<_>>(), map.tokens);
             assert!(found.cells[0].title.starts_with(&signed(row.values[0], 3)));
         }
         let labelled = views[0].rows[0].cells.iter().filter(|c| c.label == "deleted").count();

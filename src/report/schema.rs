@@ -149,7 +149,7 @@ pub struct SeedCurve {
     pub points: Vec<CurvePoint>,
 }
 
-/// One measurement on the validation prompts during PPO.
+/// One measurement during PPO: win rate and length on the validation prompts, KL and reward in training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CurvePoint {
@@ -157,9 +157,9 @@ pub struct CurvePoint {
     pub step: usize,
     /// Win rate against the reference.
     pub win_rate: Option<f64>,
-    /// Mean sequence KL to the reference, in nats.
+    /// Mean sequence KL to the reference, in nats, over the rollouts since the point before.
     pub kl_nats: Option<f64>,
-    /// Mean reward, in standard deviations of the reference's return.
+    /// Mean reward of the same rollouts, in standard deviations of the reference's return.
     pub mean_reward: Option<f64>,
     /// Mean response length in tokens.
     pub mean_length: Option<f64>,

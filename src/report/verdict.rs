@@ -10,7 +10,8 @@ const SIGNIFICANT: f64 = 0.05;
 
 /// The sentences that a report opens with; `report.verdict` itself is not read.
 ///
-/// At each budget the variant with the highest win rate is compared with the baseline, the first variant of the report.
+/// At each budget the variant with the highest win rate is compared with the baseline, the first variant of the report,
+/// and with the next best: the baseline may be the weakest of many.
 #[must_use]
 pub fn verdict(report: &Report) -> Vec<String> {
     let mut sentences: Vec<String> =
@@ -47,12 +48,26 @@ fn at_budget(report: &Report, budget: usize) -> Option<String> {
         plural(budget, "annotation")
     );
     let others = || here.iter().copied().filter(|v| v.name != baseline.name);
-    let gap = if best.name == baseline.name {
-        others().next().and_then(|first| ahead_of_all(report, best, highest(first, others())))
+    let (gap, lead) = if best.name == baseline.name {
+        (others().next().and_then(|first| ahead_of_all(report, best, highest(first, others()))), None)
     } else {
-        ahead_of_baseline(report, best, baseline)
+        let next = highest(baseline, here.iter().copied().filter(|v| v.name != best.name));
+        let lead = (next.name != baseline.name).then(|| ahead_of_next(report, best, next)).flatten();
+        (ahead_of_baseline(report, best, baseline), lead)
     };
-    Some(gap.map_or_else(|| format!("{wins} ({}).", sample(report, best)), |gap| format!("{wins}{gap}.")))
+    let gap = gap.unwrap_or_else(|| format!(" ({})", sample(report, best)));
+    Some(format!("{wins}{gap}.{}", lead.unwrap_or_default()))
+}
+
+fn ahead_of_next(report: &Report, best: &VariantResult, next: &VariantResult) -> Option<String> {
+    let gap = report.comparison(&best.name, &next.name, best.budget)?;
+    let (points, lead) = (fixed(gap.difference_points, 1), format!("Its lead over the next, `{}`,", next.name));
+    let claim = match Strength::of(&gap) {
+        Strength::Nothing => format!("{lead} is no detectable difference: {points} points"),
+        Strength::Uncorrected => format!("{lead} is {points} points, which the correction does not uphold"),
+        Strength::Clear => format!("{lead} is {points} points"),
+    };
+    Some(format!(" {claim} ({}).", evidence(report, &gap, best)))
 }
 
 /// The first of equals: a challenger must be better, not as good.
@@ -180,6 +195,28 @@ mod tests {
         let mut report = two(0.721, 0.812, [0.2, 14.1], 0.04);
         report.comparisons[0].p_holm = Some(0.12);
         assert!(verdict(&report)[0].contains("which the correction does not uphold"));
+    }
+
+    #[test]
+    fn a_lead_over_the_next_best_is_not_claimed_by_beating_the_baseline() {
+        let mut report = two(0.721, 0.812, [4.0, 14.1], 0.001);
+        report.variants.push(VariantResult { name: "edits".to_owned(), win_rate: 0.79, ..report.variants[0].clone() });
+        report.comparisons.push(Comparison {
+            b: "edits".to_owned(),
+            difference_points: 2.2,
+            ci: [-1.0, 5.3],
+            p_value: 0.2,
+            ..report.comparisons[0].clone()
+        });
+        let found = verdict(&report).remove(0);
+        assert!(found.contains("9.1 points more than `sequence`"), "{found}");
+        assert!(
+            found.ends_with(
+                "Its lead over the next, `edits`, is no detectable difference: 2.2 points (95 % interval -1.0 to 5.3, \
+                 p = 0.20, 500 prompts x 5 seeds)."
+            ),
+            "{found}"
+        );
     }
 
     #[test]

@@ -169,6 +169,9 @@ impl Planner<'_> {
             ];
             inputs.extend(mine.map(|(role, node)| (format!("{i}.{role}"), node)));
         }
+        // The report says what every stage cost, under the name that the run gave it.
+        let stages = self.plan.nodes.iter().enumerate().map(|(node, stage)| (format!("stage.{}", stage.label), node));
+        inputs.extend(stages);
         let config = report::Config {
             name: name.to_owned(),
             recipe: self.recipe.clone(),

@@ -12,9 +12,9 @@ use super::policy::{Setting, dataset};
 use crate::judge;
 use crate::recipe::{Recipe, to_toml};
 use crate::report::{DataCount, LabelAgreement, Provenance, Report, SftResult, StageCost, verdict, write};
-use crate::store::{self, Workspace};
+use crate::store::{self, Artefact, Workspace};
 
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {
@@ -139,16 +139,12 @@ fn counts(inputs: &Inputs, cells: &[Loaded]) -> Result<Vec<DataCount>> {
 
 /// What every result in the plan cost when it was made.
 fn costs(inputs: &Inputs) -> Vec<StageCost> {
-    let mut seen = std::collections::BTreeSet::new();
-    inputs
-        .artefacts("")
-        .filter(|(_, artefact)| seen.insert(artefact.manifest.key.clone()))
-        .map(|(role, artefact)| StageCost {
-            label: format!("{} {}", artefact.manifest.stage, role),
-            wall_seconds: Some(artefact.manifest.provenance.wall_seconds),
-            cached: false,
-        })
-        .collect()
+    let cost = |(label, artefact): (&str, &Artefact)| StageCost {
+        label: label.to_owned(),
+        wall_seconds: Some(artefact.manifest.provenance.wall_seconds),
+        cached: !artefact.fresh,
+    };
+    inputs.artefacts("stage.").map(cost).collect()
 }
 
 fn provenance(config: &Config) -> Provenance {
@@ -159,12 +155,52 @@ fn provenance(config: &Config) -> Provenance {
         dirty: here.dirty,
         device: here.device,
         threads: Some(here.threads),
-        command_line: here.command_line,
-        date: String::new(),
+        command_line: without_folder(&here.command_line),
+        date: date(here.started),
         wall_seconds: None,
     }
 }
 
+/// The command with its program's name only: where a machine keeps its programs is nobody's business.
+fn without_folder(command_line: &str) -> String {
+    let (program, arguments) = command_line.split_once(' ').unwrap_or((command_line, ""));
+    let name = program.rsplit('/').next().unwrap_or(program);
+    format!("{name} {arguments}").trim_end().to_owned()
+}
+
+/// The day of a moment given in seconds since 1970-01-01, in UTC: `2026-02-28`.
+///
+/// Counts in years that begin in March, so that a leap day is the last of its year.
+fn date(seconds: u64) -> String {
+    let days = seconds / 86_400 + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    format!("{}-{month:02}-{day:02}", era * 400 + year + u64::from(month <= 2))
+}
+
 fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_counted_through_leap_years() {
+        let day = 86_400;
+        assert_eq!(date(0), "1970-01-01");
+        assert_eq!(date(951_782_400), "2000-02-29");
+        assert_eq!([date(1_709_164_800), date(1_709_164_800 + day)], ["2024-02-29", "2024-03-01"]);
+        assert_eq!([date(1_735_689_600 - 1), date(1_735_689_600)], ["2024-12-31", "2025-01-01"]);
+    }
+
+    #[test]
+    fn a_command_is_shown_without_its_folder() {
+        assert_eq!(without_folder("target/release/runner run a/b.toml"), "runner run a/b.toml");
+        assert_eq!(without_folder("runner"), "runner");
+    }
 }

@@ -20,13 +20,15 @@ pub struct Artefact {
     pub dir: PathBuf,
     /// What it is and where it comes from.
     pub manifest: Manifest,
+    /// Whether this process made it, rather than found it in the store.
+    pub fresh: bool,
     verified: Verified,
 }
 
 impl Artefact {
     /// A result that this process has just sealed.
     pub(super) const fn new(dir: PathBuf, manifest: Manifest, verified: Verified) -> Self {
-        Self { dir, manifest, verified }
+        Self { dir, manifest, fresh: true, verified }
     }
 
     /// The result in `dir`, or none where there is no manifest; checks the manifest and all sizes.
@@ -51,7 +53,7 @@ impl Artefact {
         if manifest.key != *key || manifest.stage != stage {
             return Err(damaged(format!("the key `{key}`"), format!("`{}` of `{}`", manifest.key, manifest.stage)));
         }
-        let artefact = Self { dir: dir.to_owned(), manifest, verified };
+        let artefact = Self { dir: dir.to_owned(), manifest, fresh: false, verified };
         for (name, record) in &artefact.manifest.files {
             let found = fs::metadata(dir.join(name)).ok().map(|metadata| metadata.len());
             if found != Some(record.bytes) {

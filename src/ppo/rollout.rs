@@ -1,0 +1,144 @@
+//! An iteration's responses with everything that the update needs: sampled, scored, shaped, their advantages estimated.
+
+use burn::tensor::Tensor;
+use rand::seq::index;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::Config;
+use super::gae::{ADVANTAGES, gae, whiten};
+use super::train::Task;
+use crate::compute::Crew;
+use crate::model::generate::{Sampling, sample};
+use crate::model::{Batch, Model, Pair};
+use crate::reward::score::ragged;
+
+/// One sampled response with everything that the update needs; all numbers one a response token.
+pub(super) struct Row<'a> {
+    pub(super) prompt: &'a [u32],
+    pub(super) response: Vec<u32>,
+    pub(super) log_probs: Vec<f64>,
+    pub(super) reference: Vec<f64>,
+    pub(super) values: Vec<f64>,
+    pub(super) rewards: Vec<f64>,
+    pub(super) advantages: Vec<f64>,
+    pub(super) returns: Vec<f64>,
+}
+
+impl<'a> Row<'a> {
+    fn new(
+        prompt: &'a [u32],
+        response: Vec<u32>,
+        Pass { log_probs, reference, values }: Pass,
+        rewards: Vec<f64>,
+        kl_coef: f64,
+        config: &Config,
+    ) -> Self {
+        let kl = log_probs.iter().zip(&reference).map(|(new, old)| config.kl_estimator.estimate(new - old));
+        let shaped: Vec<f64> = rewards.iter().zip(kl).map(|(reward, kl)| reward - kl_coef * kl).collect();
+        let (advantages, returns) = gae(&shaped, &values, config.gamma.get(), config.gae_lambda.get());
+        Row { prompt, response, log_probs, reference, values, rewards, advantages, returns }
+    }
+
+    pub(super) fn pair(&self) -> Pair<'_> {
+        Pair { prompt: self.prompt, response: &self.response }
+    }
+}
+
+/// An iteration's responses.
+pub(super) struct Rollout<'a> {
+    pub(super) rows: Vec<Row<'a>>,
+    pub(super) finished: usize,
+}
+
+/// Rows of one pass without gradients.
+const ROWS: usize = 32;
+
+impl<'a> Rollout<'a> {
+    pub(super) fn new(
+        policy: &Model,
+        value: &Model,
+        reference: &Model,
+        task: &Task<'a>,
+        kl_coef: f64,
+        step: usize,
+        crew: &Crew,
+    ) -> Self {
+        let (prompts, responses) = rolled_out(policy, task, step, crew);
+        let pairs: Vec<Pair> =
+            prompts.iter().zip(&responses).map(|(prompt, response)| Pair { prompt, response }).collect();
+        let passes = passes(policy, value, reference, &pairs, task, crew);
+        let raw = task.reward.token_rewards(&pairs, task.special.pad, crew);
+        let finished = |response: &[u32]| response.last() == Some(&task.special.eos);
+        let rows = prompts.into_iter().zip(&responses).zip(passes).zip(raw);
+        let mut rows: Vec<Row> = rows
+            .map(|(((prompt, response), pass), raw)| {
+                let mut rewards = task.credit.rewards(&task.reward.kind, &raw, task.calibration);
+                if let (false, Some(last)) = (finished(response), rewards.last_mut()) {
+                    *last -= task.config.missing_eos_penalty.get();
+                }
+                Row::new(prompt, response.clone(), pass, rewards, kl_coef, task.config)
+            })
+            .collect();
+        if task.config.whiten_advantages {
+            let mut advantages: Vec<Vec<f64>> =
+                rows.iter_mut().map(|row| std::mem::take(&mut row.advantages)).collect();
+            whiten(&mut advantages, ADVANTAGES);
+            for (row, advantages) in rows.iter_mut().zip(advantages) {
+                row.advantages = advantages;
+            }
+        }
+        Self { rows, finished: responses.iter().filter(|response| finished(response)).count() }
+    }
+
+    /// Mean over responses of the sequence KL (the sum of k1), in nats.
+    pub(super) fn mean_kl(&self) -> f64 {
+        self.mean(|row| row.log_probs.iter().zip(&row.reference).map(|(new, old)| new - old).sum())
+    }
+
+    pub(super) fn mean(&self, f: impl Fn(&Row) -> f64) -> f64 {
+        self.rows.iter().map(f).sum::<f64>() / self.rows.len().max(1) as f64
+    }
+}
+
+/// Draws an iteration's prompts and the policy's responses to them.
+fn rolled_out<'a>(policy: &Model, task: &Task<'a>, step: usize, crew: &Crew) -> (Vec<&'a [u32]>, Vec<Vec<u32>>) {
+    let mut rng = ChaCha8Rng::seed_from_u64(task.seed);
+    rng.set_stream(step as u64);
+    let count = task.config.batch_size.get();
+    let prompts: Vec<&[u32]> = if count <= task.prompts.len() {
+        index::sample(&mut rng, task.prompts.len(), count).into_iter().map(|i| task.prompts[i].as_slice()).collect()
+    } else {
+        task.prompts.iter().cycle().take(count).map(Vec::as_slice).collect()
+    };
+    let sampling = Sampling::plain(task.config.temperature.get(), task.max_response);
+    let responses = sample(policy, &prompts, task.special, sampling, rng.random(), crew, &|_| ());
+    (prompts, responses)
+}
+
+/// What the frozen passes say of one response, one number a token.
+struct Pass {
+    log_probs: Vec<f64>,
+    reference: Vec<f64>,
+    values: Vec<f64>,
+}
+
+fn passes(policy: &Model, value: &Model, reference: &Model, pairs: &[Pair], task: &Task, crew: &Crew) -> Vec<Pass> {
+    let temperature = task.config.temperature.get();
+    let chunks: Vec<&[Pair]> = pairs.chunks(ROWS).collect();
+    let passes = crew.map(&chunks, |pairs| {
+        let batch = Batch::new(pairs, task.special.pad, &policy.device());
+        let log_probs = ragged(&policy.log_probs(&batch, temperature), &batch.lengths);
+        let reference = ragged(&reference.log_probs(&batch, temperature), &batch.lengths);
+        let values = ragged(&column(value.before_response(&batch)), &batch.lengths);
+        let rows = log_probs.into_iter().zip(reference).zip(values);
+        rows.map(|((log_probs, reference), values)| Pass { log_probs, reference, values }).collect::<Vec<_>>()
+    });
+    passes.into_iter().flatten().collect()
+}
+
+/// `[B, R, 1]` to `[B, R]`.
+pub(super) fn column(outputs: Tensor<3>) -> Tensor<2> {
+    let [b, r, _] = outputs.dims();
+    outputs.reshape([b, r])
+}

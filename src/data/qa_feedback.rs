@@ -172,6 +172,7 @@ fn useful(edit: Edit) -> Option<Edit> {
 fn records(path: &Path) -> Result<Vec<Record>> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read dataset `{shown}`"))?;
+    ensure!(!text.trim().is_empty(), "`{shown}`: expected a JSON array of records, found an empty file");
     let Records(records) = serde_json::from_str(&text).map_err(|error| {
         let message = error.to_string();
         let (line, column) = (error.line(), error.column());

@@ -78,7 +78,7 @@ impl Artefact {
         }
         let found = match FileRecord::of(&path) {
             Ok(found) => found,
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(Error::Io { reason, .. }) if reason.kind() == io::ErrorKind::NotFound => {
                 return Err(self.damaged(name, size(Some(record.bytes)), size(None)));
             }
             Err(error) => return Err(error),
@@ -108,7 +108,7 @@ impl Artefact {
     /// As [`Artefact::read_bytes`], and when it does not hold a `T`.
     pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T, Error> {
         let bytes = self.read_bytes(name)?;
-        serde_json::from_slice(&bytes).map_err(|source| self.malformed(name, source.line(), source))
+        serde_json::from_slice(&bytes).map_err(|reason| self.malformed(name, reason.line(), reason))
     }
 
     /// The rows of the JSON Lines file `name`.
@@ -119,7 +119,7 @@ impl Artefact {
         let bytes = self.read_bytes(name)?;
         let lines = bytes.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
         lines
-            .map(|(i, line)| serde_json::from_slice(line).map_err(|source| self.malformed(name, i + 1, source)))
+            .map(|(i, line)| serde_json::from_slice(line).map_err(|reason| self.malformed(name, i + 1, reason)))
             .collect()
     }
 
@@ -136,8 +136,8 @@ impl Artefact {
         Error::Damaged { file, stage, expected, found, dir: self.dir.clone() }
     }
 
-    fn malformed(&self, file: &str, line: usize, source: serde_json::Error) -> Error {
-        Error::Json { file: file.to_owned(), stage: self.manifest.stage.clone(), line, source }
+    fn malformed(&self, file: &str, line: usize, reason: serde_json::Error) -> Error {
+        Error::Json { file: file.to_owned(), stage: self.manifest.stage.clone(), line, reason }
     }
 }
 

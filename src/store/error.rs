@@ -1,6 +1,7 @@
 //! What can go wrong between a stage and its files.
 //!
-//! Only the store's own errors: what a stage makes of them is the stage's.
+//! Only the store's own errors: what a stage makes of them is the stage's. The messages are whole, so that no field is a
+//! `source`: a chain of causes would say it twice.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,14 +10,14 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused.
-    #[error("cannot {verb} `{}`: {source}", path.display())]
+    #[error("cannot {verb} `{}`: {reason}", path.display())]
     Io {
         /// What was tried.
         verb: &'static str,
         /// On what.
         path: PathBuf,
         /// Its reason.
-        source: io::Error,
+        reason: io::Error,
     },
     /// A file of a result is not what was written.
     #[error(
@@ -46,7 +47,7 @@ pub enum Error {
         known: Vec<String>,
     },
     /// A file is whole, but not of the form that its reader expects.
-    #[error("`{file}` of stage `{stage}`, line {line}: {source}")]
+    #[error("`{file}` of stage `{stage}`, line {line}: {reason}")]
     Json {
         /// The file's name in the result.
         file: String,
@@ -55,17 +56,17 @@ pub enum Error {
         /// Line, counted from 1.
         line: usize,
         /// What serde says.
-        source: serde_json::Error,
+        reason: serde_json::Error,
     },
     /// A value that JSON cannot hold.
-    #[error("cannot write `{file}` of stage `{stage}` as JSON: {source}")]
+    #[error("cannot write `{file}` of stage `{stage}` as JSON: {reason}")]
     Unwritable {
         /// The file's name in the result.
         file: String,
         /// The stage that writes it.
         stage: String,
         /// What serde says.
-        source: serde_json::Error,
+        reason: serde_json::Error,
     },
     /// A file name that would leave the result's folder.
     #[error(
@@ -81,7 +82,7 @@ pub enum Error {
 
 /// Turns an I/O error into one that says what was tried on which path.
 pub(super) fn at<'a>(verb: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
-    move |source| Error::Io { verb, path: path.to_owned(), source }
+    move |reason| Error::Io { verb, path: path.to_owned(), reason }
 }
 
 fn listed(names: &[String]) -> String {

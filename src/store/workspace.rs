@@ -114,7 +114,7 @@ impl Workspace {
     /// # Errors
     /// When `value` is no JSON or the file cannot be written.
     pub fn write_json<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<(), Error> {
-        let mut bytes = serde_json::to_vec_pretty(value).map_err(|source| self.unwritable(name, source))?;
+        let mut bytes = serde_json::to_vec_pretty(value).map_err(|reason| self.unwritable(name, reason))?;
         bytes.push(b'\n');
         self.write_bytes(name, &bytes)
     }
@@ -126,7 +126,7 @@ impl Workspace {
     pub fn write_jsonl<T: Serialize>(&self, name: &str, rows: impl IntoIterator<Item = T>) -> Result<(), Error> {
         let mut bytes = Vec::new();
         for row in rows {
-            serde_json::to_writer(&mut bytes, &row).map_err(|source| self.unwritable(name, source))?;
+            serde_json::to_writer(&mut bytes, &row).map_err(|reason| self.unwritable(name, reason))?;
             bytes.push(b'\n');
         }
         self.write_bytes(name, &bytes)
@@ -172,8 +172,8 @@ impl Workspace {
         Ok(records)
     }
 
-    fn unwritable(&self, file: &str, source: serde_json::Error) -> Error {
-        Error::Unwritable { file: file.to_owned(), stage: self.identity.stage.clone(), source }
+    fn unwritable(&self, file: &str, reason: serde_json::Error) -> Error {
+        Error::Unwritable { file: file.to_owned(), stage: self.identity.stage.clone(), reason }
     }
 }
 

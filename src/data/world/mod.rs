@@ -93,6 +93,7 @@ impl World {
     pub fn load(path: &Path) -> Result<Self> {
         let shown = path.display();
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read world `{shown}`"))?;
+        ensure!(!text.trim().is_empty(), "`{shown}`: expected a world in TOML, found an empty file");
         Self::parse(&text).map_err(|(at, message)| {
             let before = &text[..at.start.min(text.len())];
             let line = before.matches('\n').count() + 1;

@@ -41,7 +41,8 @@ pub(super) fn update(
         let part = minibatch_losses(policy, value, &rows, task, step, crew);
         ensure!(
             part.policy_loss.is_finite() && part.value_loss.is_finite(),
-            "the policy loss is {} and the value loss {} at iteration {}; the last checkpoint is kept",
+            "the policy loss is {} and the value loss {} at iteration {}: expected numbers; lower learning rates in \
+             `ppo.policy_optimizer` and `ppo.value_optimizer` may help (checkpoints of earlier iterations are kept)",
             part.policy_loss,
             part.value_loss,
             step + 1

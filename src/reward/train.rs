@@ -82,17 +82,19 @@ pub fn train(
         });
         ensure!(
             outcome.loss.is_finite(),
-            "the loss is {} at step {}; the last checkpoint is kept",
+            "the loss is {} at step {}: expected a number; a lower `reward.optimizer.learning_rate` may help (checkpoints of \
+             earlier steps are kept)",
             outcome.loss,
             step + 1
         );
+        // Only now are the weights known to be good: they have a finite loss.
+        if step > first && step % config.checkpoint_every.get() == 0 {
+            checkpoints.save(step, &learner.files("reward"))?;
+        }
         let norm = learner.update(outcome.gradients, config.optimizer.rate(step, steps));
         let accuracy = outcome.sums[0] / totals.pairs as f64;
         emitter.metrics(step + 1, [("loss", outcome.loss), ("grad_norm", norm), ("train_accuracy", accuracy)]);
         emitter.progress(step + 1, steps, "steps");
-        if (step + 1) % config.checkpoint_every.get() == 0 && step + 1 < steps {
-            checkpoints.save(step + 1, &learner.files("reward"))?;
-        }
     }
     Ok(RewardModel { kind: task.kind.clone(), model: learner.model })
 }

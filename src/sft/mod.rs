@@ -82,16 +82,18 @@ pub fn train(
         });
         ensure!(
             outcome.loss.is_finite(),
-            "the loss is {} at step {}; the last checkpoint is kept",
+            "the loss is {} at step {}: expected a number; a lower `sft.optimizer.learning_rate` may help (checkpoints of \
+             earlier steps are kept)",
             outcome.loss,
             step + 1
         );
+        // Only now are the weights known to be good: they have a finite loss.
+        if step > first && step % config.checkpoint_every.get() == 0 {
+            checkpoints.save(step, &learner.files("model"))?;
+        }
         let norm = learner.update(outcome.gradients, config.optimizer.rate(step, steps));
         emitter.metrics(step + 1, [("loss", outcome.loss), ("grad_norm", norm), ("tokens", tokens as f64)]);
         emitter.progress(step + 1, steps, "steps");
-        if (step + 1) % config.checkpoint_every.get() == 0 && step + 1 < steps {
-            checkpoints.save(step + 1, &learner.files("model"))?;
-        }
     }
     Ok(learner.model)
 }

@@ -34,6 +34,7 @@ struct Cell {
     policy: usize,
     responses: usize,
     judgements: usize,
+    judge: Option<usize>,
 }
 
 struct Planner<'a> {
@@ -149,7 +150,7 @@ impl Planner<'_> {
             let judgements =
                 self.push(Stage::Judgements, judgements::VERSION, format!("judgements/{at}"), &config, &from);
             let cell = report::Cell { variant: name.clone(), budget, seed, kl_coef };
-            self.cells.push((Cell { at: cell, reward, policy, responses, judgements }, annotations));
+            self.cells.push((Cell { at: cell, reward, policy, responses, judgements, judge }, annotations));
         }
     }
 
@@ -167,7 +168,8 @@ impl Planner<'_> {
                 ("reference", policy),
                 ("reference_responses", responses),
             ];
-            inputs.extend(mine.map(|(role, node)| (format!("{i}.{role}"), node)));
+            let judge = cell.judge.map(|node| ("judge", node));
+            inputs.extend(mine.into_iter().chain(judge).map(|(role, node)| (format!("{i}.{role}"), node)));
         }
         // The report says what every stage cost, under the name that the run gave it.
         let stages = self.plan.nodes.iter().enumerate().map(|(node, stage)| (format!("stage.{}", stage.label), node));

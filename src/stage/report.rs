@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use self::collect::{Chosen, Loaded, chosen, comparisons, curves, grid, reward_models, variants};
 use super::execute::Inputs;
 use super::policy::{Setting, dataset};
+use super::reward::Evaluation;
 use crate::judge;
 use crate::recipe::{Recipe, to_toml};
 use crate::report::{DataCount, LabelAgreement, Provenance, Report, SftResult, StageCost, verdict, write};
@@ -75,7 +76,26 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Re
         })
         .collect();
     report.verdict = verdict(&report);
+    report.verdict.extend(caution(config, inputs, &cells)?);
     write(&report, workspace.dir())
+}
+
+/// What a win rate cannot show where the judge was learned, with how well it was: its accuracy on the pairs that the
+/// variants learned from and it did not.
+fn caution(config: &Config, inputs: &Inputs, cells: &[Loaded]) -> Result<Option<String>> {
+    let judge::Config::RewardModel(_) = config.recipe.judge else { return Ok(None) };
+    let mut accuracies = Vec::new();
+    for cell in cells {
+        let evaluation: Evaluation = cell.artefact(inputs, "judge")?.read_json("evaluation.json")?;
+        accuracies.extend(evaluation.preference_accuracy);
+    }
+    let right = mean(&accuracies).map_or_else(String::new, |mean| {
+        format!(" It is right on {:.1} % of preference pairs that it has not seen, where chance is 50.", 100.0 * mean)
+    });
+    Ok(Some(format!(
+        "The judge is a reward model no larger than the policies, trained on held-out preferences.{right} Win rates say whose \
+         responses it scores higher, not whether people would prefer them."
+    )))
 }
 
 /// The reference's own numbers, means over seeds.

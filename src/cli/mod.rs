@@ -1,9 +1,10 @@
 //! The command line: arguments, commands, exit codes.
 //!
-//! Talk goes to stderr, data to stdout. Exit codes: 0 done, 1 a stage failed, 2 recipe or usage, 130 interrupted (the
-//! system's own answer to Ctrl-C: a kill loses nothing, so nothing is caught). The work is done in the other rooms.
+//! Talk goes to stderr, data to stdout. Exit codes: 0 done, 1 a stage failed, 2 recipe or usage, 130 interrupted. The work
+//! is done in the other rooms.
 
 mod inspect;
+mod interrupt;
 mod label;
 mod output;
 mod plan;

@@ -13,7 +13,7 @@ use clap::Args;
 
 use super::output::{self, Failure, note};
 use super::rooms::{self, Planned};
-use super::{RecipeArgs, StoreArgs};
+use super::{RecipeArgs, StoreArgs, interrupt};
 use crate::events::{Bars, Fan, JsonLines, Plain, Sink};
 use crate::stage::execute::{Summary, execute};
 use crate::stage::node::{Plan, Stage};
@@ -78,6 +78,7 @@ pub(super) fn report(args: &ReportArgs) -> Result<(), Failure> {
 }
 
 fn complete(planned: &Planned, store: &Store, jobs: usize, out: Option<&Path>) -> Result<(), Failure> {
+    interrupt::listen()?;
     let plan = &planned.plan;
     let out = out.map_or_else(|| Path::new("reports").join(&plan.recipe), Path::to_owned);
     let log = out.join("events.jsonl");
@@ -137,7 +138,7 @@ fn failures(plan: &Plan, summary: &Summary) -> String {
         }
     };
     format!(
-        "{failed} of {all} stages failed{}{stopped}\n\nhint: what is done is kept; the same command goes on from there",
+        "{failed} of {all} stages failed{}{stopped}\n\nhint: what is done is kept; with the cause removed, the same command goes on from there",
         errors.collect::<String>()
     )
 }
@@ -160,7 +161,7 @@ mod tests {
           `sft`: loss is NaN at step 7
         not run, because they are made from what failed: `ppo` and 1 more
 
-        hint: what is done is kept; the same command goes on from there
+        hint: what is done is kept; with the cause removed, the same command goes on from there
         ");
     }
 }

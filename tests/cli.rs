@@ -45,6 +45,9 @@ fn help() {
       ls           List the recipes that the store has results of
       show         Show what a result is and where it comes from
       label        Align texts or token ids and label what an edit changed
+      generate     Let a trained policy answer prompts
+      score        Say what a model thinks of given texts, token by token
+      bench        Measure tokens per second on fixed work
       completions  Print a completion script for a shell
 
     Options:

@@ -3,12 +3,16 @@
 //! Talk goes to stderr, data to stdout. Exit codes: 0 done, 1 a stage failed, 2 recipe or usage, 130 interrupted (the
 //! system's own answer to Ctrl-C: a kill loses nothing, so nothing is caught). The work is done in the other rooms.
 
+mod bench;
+mod generate;
 mod inspect;
 mod label;
 mod output;
 mod plan;
 mod rooms;
 mod run;
+mod score;
+mod stored;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,6 +49,12 @@ enum Command {
     Show(inspect::ShowArgs),
     /// Align texts or token ids and label what an edit changed
     Label(label::LabelArgs),
+    /// Let a trained policy answer prompts
+    Generate(generate::GenerateArgs),
+    /// Say what a model thinks of given texts, token by token
+    Score(score::ScoreArgs),
+    /// Measure tokens per second on fixed work
+    Bench(bench::BenchArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -105,6 +115,9 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Ls(args) => inspect::ls(&args),
         Command::Show(args) => inspect::show(&args),
         Command::Label(args) => label::label(&args),
+        Command::Generate(args) => generate::generate(&args),
+        Command::Score(args) => score::score(&args),
+        Command::Bench(args) => bench::bench(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "runner", &mut script);

@@ -15,15 +15,14 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::compute::Crew;
 use crate::model::{Config, Model};
 use crate::units::Count;
 
 /// What can be measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// An optimiser step on the next-token loss.
     Sft,
@@ -117,8 +116,8 @@ impl Bench {
             num_attention_heads: heads,
             num_key_value_heads: heads,
             intermediate_size: ff,
-            rope_theta: 10_000.0.try_into().expect("above zero"),
-            rms_norm_eps: 1e-5.try_into().expect("above zero"),
+            rope_theta: 10_000_f64.try_into().expect("above zero"),
+            rms_norm_eps: 1e-5_f64.try_into().expect("above zero"),
         };
         let model = random_model(&config, vocab.get(), settings.seed, device);
         Ok(Self { crew: Crew::new(settings.threads.get()), settings, model })
@@ -171,7 +170,7 @@ pub fn peak_memory_bytes() -> Option<u64> {
 const FIRST_ORDINARY: usize = 4;
 
 /// `rows` lists of `length` ordinary ids, one after another from
-/// `s = s * 6364136223846793005 + 1442695040888963407 (mod 2^64)`, `id = 4 + (s >> 33) % (vocab - 4)`, starting at `seed`.
+/// `s = s * 6364136223846793005 + 1442695040888963407 (mod 2^64)`, `id = 4 + (s >> 33) % (vocab - 4)`, from `s = seed`.
 fn token_rows(rows: usize, length: usize, vocab: usize, seed: u64) -> Vec<Vec<u32>> {
     let (mut state, span) = (seed, (vocab - FIRST_ORDINARY) as u64);
     let mut id = || {
@@ -252,7 +251,7 @@ mod tests {
     #[test]
     fn warm_up_is_done_and_not_counted() {
         let mut calls = 0;
-        assert_eq!(timed(2, 3.try_into().unwrap(), || calls += 1).len(), 3);
+        assert_eq!(timed(2, 3_i64.try_into().unwrap(), || calls += 1).len(), 3);
         assert_eq!(calls, 5);
     }
 
@@ -265,8 +264,8 @@ mod tests {
             num_attention_heads: count(4),
             num_key_value_heads: count(4),
             intermediate_size: count(256),
-            rope_theta: 10_000.0.try_into().unwrap(),
-            rms_norm_eps: 1e-5.try_into().unwrap(),
+            rope_theta: 10_000_f64.try_into().unwrap(),
+            rms_norm_eps: 1e-5_f64.try_into().unwrap(),
         };
         assert_eq!(random_model(&config, 512, 0, &Device::flex()).parameters(), 319_968);
     }

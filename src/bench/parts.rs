@@ -23,7 +23,7 @@ pub(super) fn adamw(rate: f64, max_grad_norm: f64) -> optim::Config {
         beta1: fraction(0.9),
         beta2: fraction(0.999),
         epsilon: positive(1e-8),
-        weight_decay: 0.0.try_into().expect("in range"),
+        weight_decay: 0_f64.try_into().expect("in range"),
         max_grad_norm: positive(max_grad_norm),
     }
 }

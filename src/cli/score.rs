@@ -17,11 +17,12 @@ use crate::stage::{Opened, Scores};
 pub(super) struct ScoreArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// JSON Lines with `prompt` and `response` (texts) or `prompt_ids` and `response_ids`, which win; `"finished": false`
-    /// leaves out the end-of-sequence token after a text; `-` is stdin
+    /// JSON Lines with `prompt` and `response` (texts) or `prompt_ids` and `response_ids`, which win;
+    /// `"finished": false` leaves out the end-of-sequence token after a text; `-` is stdin
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// Write one JSON object a line: `logprobs` and `logprob` of a language model, `rewards` and `score` of a reward model
+    /// Write one JSON object a line: a language model's `logprobs` and `logprob`, a reward model's `rewards` and
+    /// `score`
     #[arg(long)]
     json: bool,
 }

@@ -59,7 +59,20 @@ fn help() {
 
 #[test]
 fn help_of_every_command() {
-    let commands = ["run", "plan", "check", "explain", "report", "ls", "show", "label", "completions"];
+    let commands = [
+        "run",
+        "plan",
+        "check",
+        "explain",
+        "report",
+        "ls",
+        "show",
+        "label",
+        "generate",
+        "score",
+        "bench",
+        "completions",
+    ];
     let help = commands.map(|command| format!("$ runner {command} --help\n{}", said(&[command, "--help"])));
     insta::assert_snapshot!(help.join("\n"));
 }

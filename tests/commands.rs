@@ -14,11 +14,38 @@ use serde_json::{Value, json};
 const RECIPE: &str = r#"
 extends = "@ROOT@/recipes/finegrained.toml"
 budgets = [8]
-dataset = { demonstrations = 200, train_prompts = 40, validation_prompts = 6, test_prompts = 6, max_response_tokens = 24 }
-model = { hidden_size = 16, num_attention_heads = 2, num_key_value_heads = 2, intermediate_size = 32 }
-sft = { steps = 30, batch_size = 8 }
-reward = { epochs = 1, batch_size = 4 }
-ppo = { steps = 2, batch_size = 8, epochs = 1, kl_coef = 0.1 }
+
+[dataset]
+demonstrations = 200
+train_prompts = 40
+validation_prompts = 6
+test_prompts = 6
+
+[model]
+hidden_size = 16
+num_attention_heads = 2
+num_key_value_heads = 2
+intermediate_size = 32
+
+[sft]
+steps = 30
+batch_size = 8
+optimizer = { learning_rate = 4e-3, warmup_steps = 1 }
+
+[reward]
+epochs = 1
+batch_size = 4
+optimizer = { learning_rate = 1e-3, warmup_steps = 1 }
+
+[ppo]
+steps = 2
+batch_size = 8
+epochs = 1
+kl_coef = 0.1
+eval_every = 2
+value_warmup_steps = 0
+policy_optimizer = { learning_rate = 5e-4, warmup_steps = 1 }
+value_optimizer = { learning_rate = 1e-3, warmup_steps = 1 }
 
 [[variants]]
 name = "token"
@@ -33,6 +60,10 @@ fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("commands");
+        // An older recipe's results would be found beside this one's.
+        if dir.exists() {
+            fs::remove_dir_all(&dir).unwrap();
+        }
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("mini.toml"), RECIPE.replace("@ROOT@", env!("CARGO_MANIFEST_DIR"))).unwrap();
         let output = command(&dir, &["run", "mini.toml"]);

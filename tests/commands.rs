@@ -151,7 +151,9 @@ fn greedy_samples_are_the_most_probable_tokens_whatever_the_seed() {
 fn samples_are_a_function_of_the_seed_and_of_the_prompts_place() {
     let sample = |seed: &str, prompts: &[&str]| {
         let mut arguments = vec!["generate", "--model", "ppo/token/kl=0.1/budget=8/seed=0", "--seed", seed];
-        prompts.iter().for_each(|prompt| arguments.extend(["--prompt", prompt]));
+        for prompt in prompts {
+            arguments.extend(["--prompt", prompt]);
+        }
         out(&arguments)
     };
     let both = sample("7", &[PROMPT, "=>"]);

@@ -1,6 +1,6 @@
 //! `runner bench`: seconds and tokens per second on fixed work.
 //!
-//! The work is that of the peers' scripts (plain PyTorch, TRL), so that the numbers can be laid side by side: token ids
+//! The work is that of the peers' scripts (plain `PyTorch`, TRL), so that the numbers can be laid side by side: token ids
 //! from a fixed generator, rows of equal length, no padding, no stop token, everything in `f32`. It is done by the
 //! trainers' own functions, so that what is measured is what runs. How numbers are shown is left to `cli`.
 
@@ -110,16 +110,7 @@ impl Bench {
             "expected a vocabulary of more than {FIRST_ORDINARY} ids, found {}",
             vocab.get()
         );
-        let config = Config {
-            hidden_size: hidden,
-            num_hidden_layers: layers,
-            num_attention_heads: heads,
-            num_key_value_heads: heads,
-            intermediate_size: ff,
-            rope_theta: 10_000_f64.try_into().expect("above zero"),
-            rms_norm_eps: 1e-5_f64.try_into().expect("above zero"),
-        };
-        let model = random_model(&config, vocab.get(), settings.seed, device);
+        let model = random_model(&architecture([layers, hidden, heads, ff]), vocab.get(), settings.seed, device);
         Ok(Self { crew: Crew::new(settings.threads.get()), settings, model })
     }
 
@@ -148,6 +139,19 @@ impl Bench {
 
     fn ids(&self, length: usize, seed: u64) -> Vec<Vec<u32>> {
         token_rows(self.settings.batch.get(), length, self.settings.vocab.get(), seed)
+    }
+}
+
+/// A Llama without grouped-query attention, rotary base 10000.
+fn architecture([layers, hidden, heads, ff]: [Count; 4]) -> Config {
+    Config {
+        hidden_size: hidden,
+        num_hidden_layers: layers,
+        num_attention_heads: heads,
+        num_key_value_heads: heads,
+        intermediate_size: ff,
+        rope_theta: 10_000_f64.try_into().expect("above zero"),
+        rms_norm_eps: 1e-5_f64.try_into().expect("above zero"),
     }
 }
 
@@ -256,17 +260,8 @@ mod tests {
     }
 
     #[test]
-    fn the_small_model_has_the_peers_parameters() {
-        let count = |n: i64| Count::try_from(n).unwrap();
-        let config = Config {
-            hidden_size: count(96),
-            num_hidden_layers: count(2),
-            num_attention_heads: count(4),
-            num_key_value_heads: count(4),
-            intermediate_size: count(256),
-            rope_theta: 10_000_f64.try_into().unwrap(),
-            rms_norm_eps: 1e-5_f64.try_into().unwrap(),
-        };
-        assert_eq!(random_model(&config, 512, 0, &Device::flex()).parameters(), 319_968);
+    fn the_tiny_model_has_the_peers_parameters() {
+        let sizes = [2, 96, 4, 256].map(|n: i64| Count::try_from(n).unwrap());
+        assert_eq!(random_model(&architecture(sizes), 512, 0, &Device::flex()).parameters(), 319_968);
     }
 }

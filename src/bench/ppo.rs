@@ -87,7 +87,9 @@ impl Bench {
             losses = last;
             if index > 0 {
                 totals.push(seconds.iter().map(|(_, seconds)| seconds).sum());
-                seconds.into_iter().for_each(|(name, seconds)| phases.entry(name).or_default().push(seconds));
+                for (name, seconds) in seconds {
+                    phases.entry(name).or_default().push(seconds);
+                }
             }
         }
         let tokens = settings.batch.get() * settings.new.get();
@@ -199,6 +201,7 @@ impl Run<'_> {
 }
 
 /// One number a sampled token as a rectangle beside `model`.
+#[allow(clippy::cast_possible_truncation, reason = "models compute in `f32`")]
 fn grid(rows: &[&Row], numbers: impl Fn(&Row) -> &[f64], model: &Model) -> Tensor<2> {
     let values: Vec<f32> = rows.iter().flat_map(|row| numbers(row)).map(|&x| x as f32).collect();
     let shape = [rows.len(), values.len() / rows.len()];

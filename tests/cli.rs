@@ -45,6 +45,9 @@ fn help() {
       ls           List the recipes that the store has results of
       show         Show what a result is and where it comes from
       label        Align texts or token ids and label what an edit changed
+      generate     Let a trained policy answer prompts
+      score        Say what a model thinks of given texts, token by token
+      bench        Measure tokens per second on fixed work
       completions  Print a completion script for a shell
 
     Options:
@@ -56,7 +59,20 @@ fn help() {
 
 #[test]
 fn help_of_every_command() {
-    let commands = ["run", "plan", "check", "explain", "report", "ls", "show", "label", "completions"];
+    let commands = [
+        "run",
+        "plan",
+        "check",
+        "explain",
+        "report",
+        "ls",
+        "show",
+        "label",
+        "generate",
+        "score",
+        "bench",
+        "completions",
+    ];
     let help = commands.map(|command| format!("$ runner {command} --help\n{}", said(&[command, "--help"])));
     insta::assert_snapshot!(help.join("\n"));
 }

@@ -99,7 +99,7 @@ fn known(store: &Store, recipe: String) -> Option<Known> {
 }
 
 /// The one result that `name` names: by label in any recipe's last plan, or by the first digits of its key.
-fn find(store: &Store, name: &str) -> Result<Artefact, Failure> {
+pub(super) fn find(store: &Store, name: &str) -> Result<Artefact, Failure> {
     let mut named: BTreeMap<Key, (Artefact, String)> = BTreeMap::new();
     let mut labels = Vec::new();
     for recipe in store.recipes()? {

@@ -3,6 +3,8 @@
 //! Talk goes to stderr, data to stdout. Exit codes: 0 done, 1 a stage failed, 2 recipe or usage, 130 interrupted. The work
 //! is done in the other rooms.
 
+mod bench;
+mod generate;
 mod inspect;
 mod interrupt;
 mod label;
@@ -10,6 +12,8 @@ mod output;
 mod plan;
 mod rooms;
 mod run;
+mod score;
+mod stored;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,6 +50,12 @@ enum Command {
     Show(inspect::ShowArgs),
     /// Align texts or token ids and label what an edit changed
     Label(label::LabelArgs),
+    /// Let a trained policy answer prompts
+    Generate(generate::GenerateArgs),
+    /// Say what a model thinks of given texts, token by token
+    Score(score::ScoreArgs),
+    /// Measure tokens per second on fixed work
+    Bench(bench::BenchArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -106,6 +116,9 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Ls(args) => inspect::ls(&args),
         Command::Show(args) => inspect::show(&args),
         Command::Label(args) => label::label(&args),
+        Command::Generate(args) => generate::generate(&args),
+        Command::Score(args) => score::score(&args),
+        Command::Bench(args) => bench::bench(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "runner", &mut script);

@@ -1,6 +1,7 @@
 //! Where the commands meet the other rooms.
 //!
 //! Every call into `recipe`, `stage`'s stages, `labels` and `report` stands here; the commands know plans, stores and text.
+//! `generate`, `score` and `bench` call the one room that they are about (`stage::Opened`, `bench`) themselves.
 
 use std::path::Path;
 

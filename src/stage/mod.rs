@@ -12,6 +12,7 @@ mod data;
 mod edits;
 mod judgements;
 mod labels;
+mod opened;
 mod plan;
 mod policy;
 mod ppo;
@@ -26,6 +27,7 @@ mod training;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 
+pub use opened::{Opened, Scores};
 pub use plan::plan;
 pub use policy::Policy;
 

@@ -1,1 +1,0 @@
-//! `runner bench`: tokens per second on fixed work.

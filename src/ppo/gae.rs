@@ -24,18 +24,20 @@ pub fn gae(rewards: &[f64], values: &[f64], gamma: f64, lambda: f64) -> (Vec<f64
 }
 
 /// How [`whiten`] treats mean and variance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Whitening {
     /// Whether the mean is removed; otherwise only the spread is scaled.
     pub shift_mean: bool,
     /// Whether the variance divides by n - 1.
     pub unbiased: bool,
+    /// Added to the variance, so that equal values become zero.
+    pub epsilon: f64,
 }
 
 /// What PPO uses for advantages.
-pub const ADVANTAGES: Whitening = Whitening { shift_mean: true, unbiased: false };
+pub const ADVANTAGES: Whitening = Whitening { shift_mean: true, unbiased: false, epsilon: 1e-8 };
 
-/// `(x - mean) / sqrt(var + 1e-8)` over all values of all rows, in place.
+/// `(x - mean) / sqrt(var + epsilon)` over all values of all rows, in place.
 pub fn whiten(rows: &mut [Vec<f64>], whitening: Whitening) {
     let n = rows.iter().map(Vec::len).sum::<usize>() as f64;
     if n == 0.0 {
@@ -44,7 +46,7 @@ pub fn whiten(rows: &mut [Vec<f64>], whitening: Whitening) {
     let mean = rows.iter().flatten().sum::<f64>() / n;
     let squares: f64 = rows.iter().flatten().map(|x| (x - mean).powi(2)).sum();
     let variance = squares / if whitening.unbiased { (n - 1.0).max(1.0) } else { n };
-    let scale = (variance + 1e-8).sqrt().recip();
+    let scale = (variance + whitening.epsilon).sqrt().recip();
     let offset = if whitening.shift_mean { 0.0 } else { mean };
     for x in rows.iter_mut().flatten() {
         *x = (*x - mean) * scale + offset;

@@ -12,6 +12,17 @@ impl KlEstimator {
             Self::K3 => (-logr).exp() - 1.0 + logr,
         }
     }
+
+    /// The rewards of one response less `coefficient` times each token's estimate.
+    ///
+    /// # Panics
+    /// When the rows differ in length.
+    #[must_use]
+    pub fn penalise(self, rewards: &[f64], log_probs: &[f64], reference: &[f64], coefficient: f64) -> Vec<f64> {
+        assert!(rewards.len() == log_probs.len() && rewards.len() == reference.len(), "one log-probability a reward");
+        let pairs = log_probs.iter().zip(reference);
+        rewards.iter().zip(pairs).map(|(r, (new, old))| r - coefficient * self.estimate(new - old)).collect()
+    }
 }
 
 /// Largest relative error of the KL that the controller reacts to.
@@ -24,9 +35,14 @@ impl KlControl {
         match self {
             Self::Fixed => coefficient,
             Self::Adaptive(Adaptive { target, horizon }) => {
-                let error = (kl_nats / target.get() - 1.0).clamp(-CLIP, CLIP);
-                coefficient * (1.0 + error * responses as f64 / horizon.get())
+                adapt(coefficient, kl_nats / target.get() - 1.0, CLIP, responses as f64 / horizon.get())
             }
         }
     }
+}
+
+/// The coefficient after a relative `error` of the KL, of which no more than `clip` counts, at `rate`.
+#[must_use]
+pub fn adapt(coefficient: f64, error: f64, clip: f64, rate: f64) -> f64 {
+    coefficient * (1.0 + error.clamp(-clip, clip) * rate)
 }

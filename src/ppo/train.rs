@@ -225,11 +225,7 @@ impl<'a> Rollout<'a> {
             if let (false, Some(last)) = (done, rewards.last_mut()) {
                 *last -= config.missing_eos_penalty.get();
             }
-            let shaped: Vec<f64> = rewards
-                .iter()
-                .zip(log_probs.iter().zip(&frozen))
-                .map(|(r, (new, old))| r - kl_coef * config.kl_estimator.estimate(new - old))
-                .collect();
+            let shaped = config.kl_estimator.penalise(&rewards, &log_probs, &frozen, kl_coef);
             let (advantages, returns) = gae(&shaped, &values, config.gamma.get(), config.gae_lambda.get());
             rows.push(Row { prompt, response, log_probs, reference: frozen, values, rewards, advantages, returns });
         }

@@ -151,19 +151,26 @@ mod rewards {
     /// What the edits take out.
     const BAD: u32 = 9;
 
-    /// Pairs of a response with `BAD` somewhere and the same response without.
+    /// Pairs of a response with `BAD` added or put in some token's place and the same response without.
     fn comparisons(count: u32, salt: u32) -> Vec<Comparison> {
         let comparison = |i: u32| {
             let noise = |j: u32| 2 + (i * 31 + j * 17 + i * j * 5 + salt) % 7;
             let chosen: Vec<u32> = (0..3 + i % 3).map(noise).chain([SPECIAL.eos]).collect();
-            let at = (i / 2) as usize % chosen.len();
-            let mut rejected = chosen.clone();
-            rejected.insert(at, BAD);
+            let at = (i / 2) as usize % (chosen.len() - 1);
+            let (mut rejected, mut kept) = (chosen.clone(), vec![Label::U; chosen.len()]);
+            // Deletions alone could be explained by one low reward for everything.
+            let deletes = i % 2 == 0;
+            if deletes {
+                rejected.insert(at, BAD);
+            } else {
+                rejected[at] = BAD;
+                kept[at] = Label::S;
+            }
             let mut labels = vec![Label::U; rejected.len()];
-            labels[at] = Label::D;
+            labels[at] = if deletes { Label::D } else { Label::S };
             Comparison {
                 prompt: vec![noise(9), noise(10)],
-                chosen: Side { labels: vec![Label::U; chosen.len()], ids: chosen },
+                chosen: Side { ids: chosen, labels: kept },
                 rejected: Side { ids: rejected, labels },
             }
         };
@@ -208,7 +215,7 @@ mod rewards {
     }
 
     #[test]
-    fn of_tokens_are_lower_where_the_edit_deletes() {
+    fn of_tokens_are_lower_where_the_edit_takes_out() {
         let losses = ["pairwise_mean", "pairwise_sum", "pairwise_edited_only", "pairwise_edited_anchored", "tlcr"];
         for loss in losses {
             let memory = Memory::default();
@@ -220,14 +227,14 @@ mod rewards {
             for (pair, rewards) in comparisons(40, 3).iter().zip(rewards) {
                 assert_eq!(rewards.len(), pair.rejected.ids.len(), "one reward a token, none for padding");
                 for (&label, reward) in pair.rejected.labels.iter().zip(rewards) {
-                    if label == Label::D { deleted.push(reward) } else { elsewhere.push(reward) }
+                    if label != Label::U { deleted.push(reward) } else { elsewhere.push(reward) }
                 }
             }
             let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
             let (deleted, elsewhere) = (mean(&deleted), mean(&elsewhere));
-            assert!(deleted < elsewhere - 0.5, "{loss}: {deleted} where deleted, {elsewhere} elsewhere");
+            assert!(deleted < elsewhere - 0.5, "{loss}: {deleted} where taken out, {elsewhere} elsewhere");
             if loss == "pairwise_edited_anchored" {
-                assert!(deleted < -1.0 && elsewhere.abs() < 0.3, "{deleted} where deleted, {elsewhere} elsewhere");
+                assert!(deleted < -1.0 && elsewhere.abs() < 0.3, "{deleted} where taken out, {elsewhere} elsewhere");
             }
             if loss == "tlcr" {
                 assert!(deleted < -0.8, "2p - 1 reaches towards -1: {deleted}");

@@ -105,7 +105,7 @@ mod rewards {
             let at = (i / 2) as usize % (chosen.len() - 1);
             let (mut rejected, mut kept) = (chosen.clone(), vec![Label::U; chosen.len()]);
             // Deletions alone could be explained by one low reward for everything.
-            let deletes = i % 2 == 0;
+            let deletes = i.is_multiple_of(2);
             if deletes {
                 rejected.insert(at, BAD);
             } else {
@@ -173,7 +173,7 @@ mod rewards {
             for (pair, rewards) in comparisons(40, 3).iter().zip(rewards) {
                 assert_eq!(rewards.len(), pair.rejected.ids.len(), "one reward a token, none for padding");
                 for (&label, reward) in pair.rejected.labels.iter().zip(rewards) {
-                    if label != Label::U { deleted.push(reward) } else { elsewhere.push(reward) }
+                    if label == Label::U { elsewhere.push(reward) } else { deleted.push(reward) }
                 }
             }
             let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;

@@ -72,7 +72,7 @@ fn setting() -> Setting {
 }
 
 impl Setting {
-    fn with(mut self, changes: Value) -> Self {
+    fn with(mut self, changes: &Value) -> Self {
         for (key, value) in changes.as_object().unwrap() {
             self.config[key] = value.clone();
         }
@@ -129,7 +129,7 @@ fn ppo_raises_the_rate_of_a_rewarded_token_and_the_kl_penalty_holds_it_back() {
 fn a_tokens_reward_is_credited_to_the_action_that_emits_it() {
     // Without a look ahead an action is paid for its own token alone: were rewards shifted by one, the rewarded
     // token would be no better than any other.
-    let (trained, _) = setting().with(json!({ "gamma": 0.0, "gae_lambda": 0.0 })).run();
+    let (trained, _) = setting().with(&json!({ "gamma": 0.0, "gae_lambda": 0.0 })).run();
     assert!(rate(&trained, GOOD) > 0.5, "the token's share is {}", rate(&trained, GOOD));
 }
 
@@ -137,7 +137,7 @@ fn a_tokens_reward_is_credited_to_the_action_that_emits_it() {
 fn a_response_is_scored_at_its_last_token_and_not_after_it() {
     let reward = reward_model(json!({ "sequence": { "data": "preferences" } }), SPECIAL.eos);
     let setting = Setting { credit: Credit::EndOfSequence, reward, ..setting() };
-    let (_, memory) = setting.with(json!({ "gamma": 0.0, "gae_lambda": 0.0 })).run();
+    let (_, memory) = setting.with(&json!({ "gamma": 0.0, "gae_lambda": 0.0 })).run();
     let (reward, finished) = (metric(&memory, "reward"), metric(&memory, "finished"));
     for (step, (reward, finished)) in reward.iter().zip(&finished).enumerate() {
         assert!((reward - finished).abs() < 1e-3, "step {step}: reward {reward}, finished {finished}");
@@ -147,7 +147,7 @@ fn a_response_is_scored_at_its_last_token_and_not_after_it() {
 
 #[test]
 fn a_response_without_an_end_pays_for_it() {
-    let mut setting = setting().with(json!({ "missing_eos_penalty": 2.5, "steps": 2 }));
+    let mut setting = setting().with(&json!({ "missing_eos_penalty": 2.5, "steps": 2 }));
     setting.reward.model = setting.reward.model.with_head(1, 0.0, 0);
     let (_, memory) = setting.run();
     let (reward, finished) = (metric(&memory, "reward"), metric(&memory, "finished"));
@@ -160,7 +160,7 @@ fn a_response_without_an_end_pays_for_it() {
 fn training_starts_at_the_reference_whatever_the_temperature() {
     for temperature in [1.0, 0.7] {
         let once = json!({ "temperature": temperature, "epochs": 1, "minibatches": 1, "steps": 1 });
-        let (_, memory) = setting().with(once).run();
+        let (_, memory) = setting().with(&once).run();
         assert!(last(&memory, "kl_nats").abs() < 1e-6, "KL at the start");
         assert!(last(&memory, "clip_fraction").abs() < 1e-9, "every ratio is one in the first update");
         // Ratios of one make the loss minus the mean of whitened advantages, which is zero.
@@ -171,7 +171,7 @@ fn training_starts_at_the_reference_whatever_the_temperature() {
 
 #[test]
 fn the_value_model_trains_alone_during_its_warm_up() {
-    let setting = setting().with(json!({ "value_warmup_steps": 3, "steps": 3 }));
+    let setting = setting().with(&json!({ "value_warmup_steps": 3, "steps": 3 }));
     let (trained, memory) = setting.run();
     assert_eq!(trained.policy.to_bytes(), language_model(1, 0.5).to_bytes());
     assert!(last(&memory, "value_grad_norm") > 0.0);
@@ -182,7 +182,7 @@ fn a_policy_is_learned_the_same_after_a_kill() {
     let adaptive = json!({
         "steps": 5, "eval_every": 2, "kl_control": { "adaptive": { "target": 0.5, "horizon": 100 } },
     });
-    let setting = Setting { kl_coef: 0.05, ..setting() }.with(adaptive);
+    let setting = Setting { kl_coef: 0.05, ..setting() }.with(&adaptive);
     let (shelf, memory) = (Shelf::default(), Memory::default());
     let expected = setting.train(&shelf, &memory).unwrap();
     let coefficients = metric(&memory, "kl_coef");
@@ -204,6 +204,6 @@ fn a_policy_is_learned_the_same_after_a_kill() {
 fn a_loss_that_is_no_number_stops_the_run() {
     let absurd = json!({ "value_optimizer": { "learning_rate": 1e30 }, "checkpoint_every": 1 });
     let shelf = Shelf::default();
-    let step = named_step(setting().with(absurd).train(&shelf, &Memory::default()), "iteration");
+    let step = named_step(setting().with(&absurd).train(&shelf, &Memory::default()), "iteration");
     assert!(shelf.steps().iter().all(|&saved| saved < step));
 }

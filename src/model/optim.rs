@@ -141,7 +141,7 @@ mod tests {
     use super::super::weights::host;
     use super::*;
 
-    fn config(changes: Value) -> Config {
+    fn config(changes: &Value) -> Config {
         let mut table = json!({ "learning_rate": 0.1, "max_grad_norm": 1e9 });
         for (key, value) in changes.as_object().unwrap() {
             table[key] = value.clone();
@@ -193,7 +193,7 @@ mod tests {
             json!({ "weight_decay": 0.3 }),
             json!({ "max_grad_norm": 2.0 }),
         ] {
-            let config = config(changes.clone());
+            let config = config(&changes);
             let (found, norms) = run(&config, &GRADIENTS);
             for (a, b) in found.iter().zip(by_hand(&config, &GRADIENTS)) {
                 assert!((f64::from(*a) - b).abs() < 2e-6, "{changes}: expected {b}, found {a}");
@@ -208,9 +208,9 @@ mod tests {
 
     #[test]
     fn the_rate_rises_linearly_and_falls_linearly() {
-        let plain = config(json!({}));
+        let plain = config(&json!({}));
         assert!((0..10).all(|step| plain.rate(step, 10).to_bits() == 0.1_f64.to_bits()));
-        let shaped = config(json!({ "warmup_steps": 4, "final_learning_rate": 0.2 }));
+        let shaped = config(&json!({ "warmup_steps": 4, "final_learning_rate": 0.2 }));
         for (step, expected) in [(0, 0.025), (1, 0.05 * 0.92), (3, 0.1 * 0.76), (5, 0.1 * 0.6), (9, 0.1 * 0.28)] {
             assert!((shaped.rate(step, 10) - expected).abs() < 1e-12, "step {step}: {}", shaped.rate(step, 10));
         }

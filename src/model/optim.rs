@@ -132,3 +132,87 @@ pub fn global_norm(gradients: &[Tensor<2>]) -> f64 {
     let sums = super::weights::host(&Tensor::cat(squares, 0));
     sums.into_iter().map(f64::from).sum::<f64>().sqrt()
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::TensorData;
+    use serde_json::{Value, json};
+
+    use super::super::weights::host;
+    use super::*;
+
+    fn config(changes: &Value) -> Config {
+        let mut table = json!({ "learning_rate": 0.1, "max_grad_norm": 1e9 });
+        for (key, value) in changes.as_object().unwrap() {
+            table[key] = value.clone();
+        }
+        serde_json::from_value(table).unwrap()
+    }
+
+    fn row(values: [f32; 2]) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(values.to_vec(), [1, 2]), &burn::tensor::Device::flex())
+    }
+
+    /// Weights after updates with these gradients, and the norms that were seen.
+    fn run(config: &Config, gradients: &[[f32; 2]]) -> (Vec<f32>, Vec<f64>) {
+        let mut weights = vec![row([1.0, -2.0])];
+        let mut optimizer = AdamW::new(config, &weights);
+        let norms = gradients.iter().map(|&g| optimizer.update(&mut weights, vec![row(g)], 0.1)).collect();
+        (host(&weights[0]), norms)
+    }
+
+    /// The published algorithm in `f64`, one weight at a time.
+    fn by_hand(config: &Config, gradients: &[[f32; 2]]) -> Vec<f64> {
+        let (b1, b2) = (config.beta1.get(), config.beta2.get());
+        (0..2)
+            .map(|i| {
+                let (mut w, mut m, mut v) = ([1.0, -2.0][i], 0.0, 0.0);
+                for (t, g) in (1..).zip(gradients) {
+                    let norm = g.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+                    let g = f64::from(g[i]) * (config.max_grad_norm.get() / norm).min(1.0);
+                    m = b1 * m + (1.0 - b1) * g;
+                    v = b2 * v + (1.0 - b2) * g * g;
+                    let (m, v) = (m / (1.0 - b1.powi(t)), v / (1.0 - b2.powi(t)));
+                    w -= 0.1 * (m / (v.sqrt() + config.epsilon.get()) + config.weight_decay.get() * w);
+                }
+                w
+            })
+            .collect()
+    }
+
+    const GRADIENTS: [[f32; 2]; 3] = [[3.0, -4.0], [0.3, 0.4], [-6.0, 8.0]];
+
+    #[test]
+    fn every_knob_does_what_the_algorithm_says() {
+        let mut seen = Vec::new();
+        for changes in [
+            json!({}),
+            json!({ "beta1": 0.5 }),
+            json!({ "beta2": 0.9 }),
+            json!({ "epsilon": 0.5 }),
+            json!({ "weight_decay": 0.3 }),
+            json!({ "max_grad_norm": 2.0 }),
+        ] {
+            let config = config(&changes);
+            let (found, norms) = run(&config, &GRADIENTS);
+            for (a, b) in found.iter().zip(by_hand(&config, &GRADIENTS)) {
+                assert!((f64::from(*a) - b).abs() < 2e-6, "{changes}: expected {b}, found {a}");
+            }
+            for (norm, expected) in norms.iter().zip([5.0, 0.5, 10.0]) {
+                assert!((norm - expected).abs() < 1e-6, "the norm before clipping: {norm}");
+            }
+            assert!(!seen.contains(&found), "{changes} changes nothing");
+            seen.push(found);
+        }
+    }
+
+    #[test]
+    fn the_rate_rises_linearly_and_falls_linearly() {
+        let plain = config(&json!({}));
+        assert!((0..10).all(|step| plain.rate(step, 10).to_bits() == 0.1_f64.to_bits()));
+        let shaped = config(&json!({ "warmup_steps": 4, "final_learning_rate": 0.2 }));
+        for (step, expected) in [(0, 0.025), (1, 0.05 * 0.92), (3, 0.1 * 0.76), (5, 0.1 * 0.6), (9, 0.1 * 0.28)] {
+            assert!((shaped.rate(step, 10) - expected).abs() < 1e-12, "step {step}: {}", shaped.rate(step, 10));
+        }
+    }
+}

@@ -84,3 +84,45 @@ pub fn value_loss(
     let decided = clipped.clone().inner().greater(plain.clone().inner()).float() * mask.clone();
     ((plain.max_pair(clipped) * weights).sum() * 0.5, decided)
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+    use crate::model::weights::host;
+
+    fn grid(values: [[f32; 3]; 2]) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(values.concat(), [2, 3]), &Device::flex())
+    }
+
+    const MASK: [[f32; 3]; 2] = [[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]];
+    const WEIGHTS: [[f32; 3]; 2] = [[0.25, 0.25, 0.0], [0.5, 0.0, 0.0]];
+
+    #[test]
+    fn junk_in_padding_reaches_neither_losses_nor_gradients() {
+        let junk = |x: [[f32; 3]; 2], junk: f32| grid([[x[0][0], x[0][1], junk], [x[1][0], junk, junk]]);
+        let clip = Clip { low: 0.2, high: 0.2, dual: None };
+        let run = |fill: f32| {
+            let new = junk([[-1.0, -2.0, 0.0], [-0.5, 0.0, 0.0]], fill).autodiff().require_grad();
+            let old = junk([[-1.1, -1.0, 0.0], [-0.5, 0.0, 0.0]], -fill);
+            let numbers = junk([[0.5, -1.5, 0.0], [2.0, 0.0, 0.0]], fill);
+            let (policy, _) = policy_loss(new.clone(), old.clone(), numbers.clone(), &grid(MASK), grid(WEIGHTS), clip);
+            let (value, _) = value_loss(new.clone(), old, numbers, &grid(MASK), grid(WEIGHTS), Some(0.2));
+            let losses = [policy.clone(), value.clone()].map(|loss| host(&loss)[0]);
+            let gradient = host(&new.grad(&(policy + value).backward()).unwrap());
+            (losses, gradient)
+        };
+        let clean = run(0.0);
+        assert!(clean.0.iter().all(|loss| loss.is_finite() && loss.abs() > 1e-3), "{clean:?}");
+        assert!([2, 4, 5].iter().all(|&i| clean.1[i].abs() < 1e-12), "{clean:?}");
+        assert_eq!(run(300.0), clean);
+    }
+
+    #[test]
+    fn weights_make_token_means_and_sequence_means() {
+        assert_eq!(weights(Aggregation::TokenMean, 2, 8, 3), [0.125; 2]);
+        assert_eq!(weights(Aggregation::SequenceMean, 2, 8, 4), [0.125; 2]);
+        assert_eq!(weights(Aggregation::SequenceMean, 0, 8, 4), [0.0; 0]);
+    }
+}

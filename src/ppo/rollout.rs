@@ -34,8 +34,7 @@ impl<'a> Row<'a> {
         kl_coef: f64,
         config: &Config,
     ) -> Self {
-        let kl = log_probs.iter().zip(&reference).map(|(new, old)| config.kl_estimator.estimate(new - old));
-        let shaped: Vec<f64> = rewards.iter().zip(kl).map(|(reward, kl)| reward - kl_coef * kl).collect();
+        let shaped = config.kl_estimator.penalise(&rewards, &log_probs, &reference, kl_coef);
         let (advantages, returns) = gae(&shaped, &values, config.gamma.get(), config.gae_lambda.get());
         Row { prompt, response, log_probs, reference, values, rewards, advantages, returns }
     }

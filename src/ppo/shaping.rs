@@ -63,3 +63,56 @@ impl Credit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn kind(table: serde_json::Value) -> Kind {
+        serde_json::from_value(table).unwrap()
+    }
+
+    fn token() -> Kind {
+        kind(json!({ "token": { "loss": "pairwise_mean" } }))
+    }
+
+    #[test]
+    fn every_credit_pays_what_it_says_where_it_says() {
+        let raw = [3.0, -1.0, 4.0, 2.0];
+        let sequence = kind(json!({ "sequence": { "data": "edits" } }));
+        let calibration = Calibration { center: 1.0, scale: 2.0 };
+        for (kind, credit, expected) in [
+            (token(), Credit::PerToken, [1.5, -0.5, 2.0, 1.0]),
+            (token(), Credit::PerTokenOverLength, [0.375, -0.125, 0.5, 0.25]),
+            (token(), Credit::PotentialDifference, [1.5, -2.0, 2.5, -1.0]),
+            (token(), Credit::EndOfSequence, [0.0, 0.0, 0.0, 0.5]),
+            (sequence, Credit::EndOfSequence, [0.0, 0.0, 0.0, 0.5]),
+        ] {
+            assert_eq!(credit.rewards(&kind, &raw, calibration), expected, "{credit:?}");
+            assert_eq!(credit.rewards(&kind, &[], calibration), [0.0; 0], "{credit:?} of nothing");
+        }
+    }
+
+    #[test]
+    fn calibrated_returns_have_unit_deviation_and_only_scores_are_centred() {
+        let samples = [vec![1.0, 2.0], vec![4.0, -1.0, 6.0], vec![0.5], vec![-3.0, 2.0, 2.0, 2.0]];
+        let all = [Credit::PerToken, Credit::PerTokenOverLength, Credit::PotentialDifference, Credit::EndOfSequence];
+        for credit in all {
+            let calibration = Calibration::measure(&token(), credit, &samples);
+            let returns: Vec<f64> =
+                samples.iter().map(|row| credit.rewards(&token(), row, calibration).iter().sum()).collect();
+            let mean = returns.iter().sum::<f64>() / 4.0;
+            let variance = returns.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 3.0;
+            assert!((variance - 1.0).abs() < 1e-12, "{credit:?}: variance {variance}");
+            assert_eq!(mean.abs() < 1e-12, credit == Credit::EndOfSequence, "{credit:?}: mean {mean}");
+        }
+    }
+
+    #[test]
+    fn a_reward_that_says_nothing_is_not_blown_up() {
+        let calibration = Calibration::measure(&token(), Credit::PerToken, &[vec![0.5, 0.5], vec![1.0]]);
+        assert_eq!(calibration, RAW);
+    }
+}

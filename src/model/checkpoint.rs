@@ -52,6 +52,12 @@ impl Learner {
         self.optimizer.update(&mut self.model.weights, gradients, rate)
     }
 
+    /// Whether every weight is a number: what a checkpoint must be able to say of itself.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        optim::global_norm(&self.model.weights).is_finite()
+    }
+
     /// The files that [`Self::restore`] reads, their names starting with `name`.
     #[must_use]
     pub fn files(&self, name: &str) -> [(String, Vec<u8>); 2] {

@@ -121,6 +121,12 @@ pub fn train(
             state.snapshots.push(Snapshot { step: step + 1, responses: snapshot(&policy.model, task, crew) });
         }
         if (step + 1) % config.checkpoint_every.get() == 0 && step + 1 < steps {
+            ensure!(
+                policy.is_finite() && value.is_finite(),
+                "weights are not finite after iteration {}: a lower `ppo.policy_optimizer.learning_rate` or \
+                 `ppo.value_optimizer.learning_rate` may help (the checkpoint before is kept)",
+                step + 1
+            );
             let mut files = [policy.files("policy"), value.files("value")].concat();
             files.push((STATE.to_owned(), serde_json::to_vec(&state)?));
             checkpoints.save(step + 1, &files)?;

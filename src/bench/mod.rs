@@ -1,7 +1,7 @@
 //! `runner bench`: seconds and tokens per second on fixed work.
 //!
-//! The work is that of the peers' scripts (plain `PyTorch`, TRL), so that the numbers can be laid side by side: token ids
-//! from a fixed generator, rows of equal length, no padding, no stop token, everything in `f32`. It is done by the
+//! The work is that of the peers' scripts (plain `PyTorch`, TRL), so that the numbers can be laid side by side: token
+//! ids from a fixed generator, rows of equal length, no padding, no stop token, everything in `f32`. It is done by the
 //! trainers' own functions, so that what is measured is what runs. How numbers are shown is left to `cli`.
 
 mod parts;

@@ -25,7 +25,7 @@ const KL_COEF: f64 = 0.05;
 const LAMBDA: f64 = 0.95;
 const CLIP: f64 = 0.2;
 const VALUE_COEF: f64 = 0.1;
-const WHITENING: Whitening = Whitening { shift_mean: true, unbiased: true };
+const WHITENING: Whitening = Whitening { shift_mean: true, unbiased: true, epsilon: 1e-8 };
 
 /// A norm that no gradient reaches: the peers do not clip.
 const NO_CLIPPING: f64 = 1e30;

@@ -12,7 +12,7 @@ pub fn auc(positive: &[f64], negative: &[f64]) -> Option<f64> {
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut below = 0_usize;
     let mut sum = 0.0;
-    for tied in all.chunk_by(|a, b| a.0 == b.0) {
+    for tied in all.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq()) {
         let positives = tied.iter().filter(|(_, positive)| *positive).count();
         let negatives = tied.len() - positives;
         sum += positives as f64 * (below as f64 + negatives as f64 / 2.0);

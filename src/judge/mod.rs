@@ -69,6 +69,7 @@ mod tests {
     fn fewer_faults_win_and_the_two_sides_of_a_comparison_add_up_to_one() {
         let fault = Fault { kind: "rude".to_owned(), at: 0 };
         let (clean, rude) = (Verdict::of_faults(&[]), Verdict::of_faults(&[fault]));
-        assert_eq!([clean.against(&rude), rude.against(&clean), rude.against(&rude)], [1.0, 0.0, 0.5]);
+        let outcomes = [clean.against(&rude), rude.against(&clean), rude.against(&rude)];
+        assert_eq!(outcomes.map(f64::to_bits), [1.0, 0.0, 0.5].map(f64::to_bits));
     }
 }

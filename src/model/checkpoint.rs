@@ -9,13 +9,16 @@ use burn::tensor::Device;
 use super::optim::{self, AdamW};
 use super::{Model, weights};
 
+/// A checkpoint read back: the step after which it was saved, and its files.
+pub type Saved = (usize, Vec<(String, Vec<u8>)>);
+
 /// A place for checkpoints.
 pub trait Checkpoints: Sync {
     /// Stores the named files as the state after `step`, replacing older ones only once it is complete.
     fn save(&self, step: usize, files: &[(String, Vec<u8>)]) -> Result<()>;
 
     /// The newest complete state.
-    fn latest(&self) -> Result<Option<(usize, Vec<(String, Vec<u8>)>)>>;
+    fn latest(&self) -> Result<Option<Saved>>;
 }
 
 /// A place that forgets: for benchmarks and tests.
@@ -26,7 +29,7 @@ impl Checkpoints for Nowhere {
         Ok(())
     }
 
-    fn latest(&self) -> Result<Option<(usize, Vec<(String, Vec<u8>)>)>> {
+    fn latest(&self) -> Result<Option<Saved>> {
         Ok(None)
     }
 }

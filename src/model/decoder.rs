@@ -42,6 +42,25 @@ pub struct Cache {
     pub columns: usize,
 }
 
+/// One layer of a cache.
+struct Cached<'a> {
+    columns: usize,
+    layer: &'a mut (Tensor<4>, Tensor<4>),
+}
+
+impl Cached<'_> {
+    /// Writes the keys and values of new columns and returns those of all columns so far.
+    fn extend(self, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+        let (keys, values) = self.layer;
+        let [b, heads, t, d] = k.dims();
+        let range = [0..b, 0..heads, self.columns..self.columns + t, 0..d];
+        *keys = keys.extract().slice_assign(range.clone(), k);
+        *values = values.extract().slice_assign(range, v);
+        let columns = self.columns + t;
+        (keys.clone().narrow(2, 0, columns), values.clone().narrow(2, 0, columns))
+    }
+}
+
 impl Model {
     /// A freshly initialised model: embedding and head N(0, 0.02), matrices N(0, 1/inputs), those that write to the
     /// residual stream divided by sqrt(2 layers), norms one.
@@ -230,8 +249,9 @@ impl Model {
             self.weights[1..].chunks_exact(LAYER.len()).take(self.config.num_hidden_layers.get()).enumerate()
         {
             let normed = self.rms_norm(x.clone(), &layer[0]);
-            let cached = cache.as_deref_mut().map(|cache| (cache.columns, &mut cache.layers[i]));
-            x = x + self.attention(normed, &layer[1..5], &rotary, bias, cached);
+            let cached =
+                cache.as_deref_mut().map(|cache| Cached { columns: cache.columns, layer: &mut cache.layers[i] });
+            x = x + self.attention(&normed, &layer[1..5], &rotary, bias, cached);
             let normed = self.rms_norm(x.clone(), &layer[5]);
             let gated = silu(normed.clone().matmul(layer[6].clone())) * normed.matmul(layer[7].clone());
             x = x + gated.matmul(layer[8].clone());
@@ -247,11 +267,11 @@ impl Model {
 
     fn attention(
         &self,
-        x: Tensor<2>,
+        x: &Tensor<2>,
         projections: &[Tensor<2>],
         rotary: &Rotary,
         bias: &Tensor<4>,
-        cached: Option<(usize, &mut (Tensor<4>, Tensor<4>))>,
+        cached: Option<Cached>,
     ) -> Tensor<2> {
         let (heads, kv_heads, d) =
             (self.config.num_attention_heads.get(), self.config.num_key_value_heads.get(), self.config.head_dim());
@@ -262,12 +282,8 @@ impl Model {
         let q = by_head(rotary.apply(split(&projections[0], heads)) * (d as f64).sqrt().recip(), heads);
         let mut k = by_head(rotary.apply(split(&projections[1], kv_heads)), kv_heads);
         let mut v = by_head(split(&projections[2], kv_heads), kv_heads);
-        if let Some((columns, (keys, values))) = cached {
-            let range = [0..b, 0..kv_heads, columns..columns + t, 0..d];
-            *keys = keys.extract().slice_assign(range.clone(), k);
-            *values = values.extract().slice_assign(range, v);
-            k = keys.clone().narrow(2, 0, columns + t);
-            v = values.clone().narrow(2, 0, columns + t);
+        if let Some(cached) = cached {
+            (k, v) = cached.extend(k, v);
         }
         let (k, v) = (repeat_heads(k, heads / kv_heads), repeat_heads(v, heads / kv_heads));
         let scores = softmax(q.matmul(k.swap_dims(2, 3)) + bias.clone(), 3);

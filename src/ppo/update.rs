@@ -10,6 +10,7 @@ use super::train::Task;
 use crate::compute::Crew;
 use crate::model::checkpoint::Learner;
 use crate::model::gradient::{Share, gradients, split};
+use crate::units::Positive;
 
 /// Means over an iteration's minibatch updates.
 #[derive(Default)]
@@ -79,7 +80,7 @@ fn minibatch_losses(policy: &Learner, value: &Learner, rows: &[&Row], task: &Tas
     let clip = Clip {
         low: config.clip_range.get(),
         high: config.clip_range_high.unwrap_or(config.clip_range).get(),
-        dual: config.dual_clip.map(|c| c.get()),
+        dual: config.dual_clip.map(Positive::get),
     };
     let weight = |row: &Row| weights(config.aggregation, row.response.len(), tokens, rows.len());
     let critic = gradients(&value.model, &shards, crew, |model, rows| {
@@ -87,7 +88,7 @@ fn minibatch_losses(policy: &Learner, value: &Learner, rows: &[&Row], task: &Tas
         let values = column(model.before_response(&batch.tokens));
         let old = batch.grid(rows, &device, |row| &row.values);
         let returns = batch.grid(rows, &device, |row| &row.returns);
-        let clip = config.value_clip_range.map(|c| c.get());
+        let clip = config.value_clip_range.map(Positive::get);
         let (loss, clipped) = value_loss(values, old, returns, &batch.tokens.response_mask, batch.weights, clip);
         Share { loss, sums: [f64::from(clipped.sum().into_scalar::<f32>())] }
     });

@@ -73,7 +73,7 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Re
 
 /// The recipe's judge with what it needs.
 enum Judge<'a> {
-    Oracle(World),
+    Oracle(Box<World>),
     RewardModel { model: crate::reward::score::RewardModel, tokenizer: &'a Tokenizer, setting: &'a Setting },
 }
 
@@ -81,7 +81,7 @@ impl<'a> Judge<'a> {
     fn new(config: &'a Config, inputs: &Inputs, tokenizer: &'a Tokenizer) -> Result<Self> {
         Ok(match config.judge {
             judge::Config::Oracle(_) => {
-                Self::Oracle(world(inputs)?.context("an oracle needs a world; the dataset is none")?)
+                Self::Oracle(Box::new(world(inputs)?.context("an oracle needs a world; the dataset is none")?))
             }
             judge::Config::RewardModel(_) => {
                 let model = reward::load(inputs.artefact("judge")?, &config.setting)?;

@@ -54,7 +54,7 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Re
         comparisons: comparisons(&config.recipe, &chosen)?,
         grid: grid(&config.recipe, &cells, &chosen),
         curves: curves(&config.recipe, &chosen),
-        reward_models: reward_models(&cells)?,
+        reward_models: reward_models(&cells),
         label_agreement: agreement(inputs, &cells)?,
         heatmaps: samples::heatmaps(config, inputs, &chosen)?,
         examples: samples::examples(inputs, &chosen)?,
@@ -148,7 +148,7 @@ fn counts(inputs: &Inputs, cells: &[Loaded]) -> Result<Vec<DataCount>> {
         }
         seen.push(at);
         let lines = |role: &str, file: &str| -> Result<usize> {
-            Ok(cell.artefact(inputs, role)?.read_bytes(file)?.iter().filter(|&&byte| byte == b'\n').count())
+            Ok(cell.artefact(inputs, role)?.read_jsonl::<serde::de::IgnoredAny>(file)?.len())
         };
         let at = format!("{} annotated prompts, seed {}", at.0, at.1);
         counts.push(count(&format!("preference pairs of {at}"), lines("preferences", "preferences.jsonl")?));

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Result;
 
 use crate::events::{Emitter, Event, Sink};
-use crate::model::checkpoint::Checkpoints;
+use crate::model::checkpoint::{Checkpoints, Saved};
 use crate::store::{self, Workspace};
 
 /// The file of a result, and of a checkpoint, that holds the metrics so far.
@@ -39,7 +39,9 @@ impl Sink for Recorder<'_> {
     fn emit(&self, event: &Event) {
         if let Event::Metrics { step, values, .. } = event {
             let line = serde_json::json!({ "step": step, "values": values });
-            self.lines().push_str(&format!("{line}\n"));
+            let mut lines = self.lines();
+            lines.push_str(&line.to_string());
+            lines.push('\n');
         }
         self.emitter.forward(event);
     }
@@ -53,7 +55,7 @@ impl Checkpoints for Recorder<'_> {
         Ok(self.checkpoints.save(step, &all)?)
     }
 
-    fn latest(&self) -> Result<Option<(usize, Vec<(String, Vec<u8>)>)>> {
+    fn latest(&self) -> Result<Option<Saved>> {
         let Some((step, mut files)) = self.checkpoints.latest()? else {
             return Ok(None);
         };

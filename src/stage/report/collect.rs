@@ -249,18 +249,17 @@ pub(super) fn curves(recipe: &Recipe, chosen: &[Chosen]) -> Vec<Curve> {
 }
 
 /// One row a reward model; cells that differ in their KL coefficient share one.
-pub(super) fn reward_models(cells: &[Loaded]) -> Result<Vec<RewardModelResult>> {
+pub(super) fn reward_models(cells: &[Loaded]) -> Vec<RewardModelResult> {
     let mut seen = std::collections::BTreeSet::new();
     let mine = cells.iter().filter(|cell| seen.insert((cell.at.variant.clone(), cell.at.budget, cell.at.seed)));
-    Ok(mine
-        .map(|cell| RewardModelResult {
-            variant: cell.at.variant.clone(),
-            budget: cell.at.budget,
-            seed: cell.at.seed,
-            preference_accuracy: cell.evaluation.preference_accuracy,
-            edit_accuracy: cell.evaluation.edit_accuracy,
-            single_fault_accuracy: cell.evaluation.single_fault_accuracy.clone(),
-            token_auc: cell.evaluation.token_auc,
-        })
-        .collect())
+    mine.map(|cell| RewardModelResult {
+        variant: cell.at.variant.clone(),
+        budget: cell.at.budget,
+        seed: cell.at.seed,
+        preference_accuracy: cell.evaluation.preference_accuracy,
+        edit_accuracy: cell.evaluation.edit_accuracy,
+        single_fault_accuracy: cell.evaluation.single_fault_accuracy.clone(),
+        token_auc: cell.evaluation.token_auc,
+    })
+    .collect()
 }

@@ -89,7 +89,7 @@ fn a_set_argument_changes_exactly_its_key() {
         to_toml(&load(path, &overrides).expect("a recipe").recipe)
     };
     let plain = text(&[]);
-    assert_eq!(text(&["ppo.kl_coef=0.05"]), plain.replace("kl_coef = [0.03, 0.1]", "kl_coef = [0.05]"));
+    assert_eq!(text(&["ppo.kl_coef=0.05"]), plain.replace("kl_coef = [0.03, 0.1, 0.3]", "kl_coef = [0.05]"));
     assert_eq!(
         text(&["variants.token.credit=per_token_over_length"]),
         plain.replace("\"per_token\"", "\"per_token_over_length\"")

@@ -125,6 +125,8 @@ fn lists(recipe: &Recipe, verdict: &mut Verdict) {
     verdict.require(!recipe.budgets.is_empty(), message, &keys);
     let (message, keys) = empty("variants", "variant");
     verdict.require(!recipe.variants.is_empty(), message, &keys);
+    let (message, keys) = empty("ppo.kl_coef", "coefficient");
+    verdict.require(!recipe.ppo.kl_coef.values().is_empty(), message, &keys);
     let budgets: Vec<u64> = recipe.budgets.iter().map(|budget| budget.get() as u64).collect();
     for (key, values) in [("seeds", &recipe.seeds), ("budgets", &budgets)] {
         let mut seen = BTreeSet::new();

@@ -6,7 +6,7 @@ mod samples;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use self::collect::{Chosen, Loaded, chosen, comparisons, curves, grid, reward_models, variants};
+use self::collect::{Chosen, Loaded, all_warnings, chosen, comparisons, curves, grid, reward_models, variants};
 use super::execute::Inputs;
 use super::policy::{Setting, dataset};
 use super::reward::Evaluation;
@@ -15,7 +15,7 @@ use crate::recipe::{Recipe, to_toml};
 use crate::report::{DataCount, LabelAgreement, Provenance, Report, SftResult, StageCost, verdict, write};
 use crate::store::{self, Artefact, Workspace};
 
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {
@@ -63,18 +63,9 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Re
         stages: costs(inputs),
         recipe_toml: to_toml(&config.recipe),
         provenance: provenance(config),
+        warnings: all_warnings(&cells, &chosen),
         ..Report::default()
     };
-    report.warnings = report
-        .variants
-        .iter()
-        .flat_map(|variant| {
-            variant
-                .warnings
-                .iter()
-                .map(|warning| format!("{} at {} annotations: {warning}", variant.name, variant.budget))
-        })
-        .collect();
     report.verdict = verdict(&report);
     report.verdict.extend(caution(config, inputs, &cells)?);
     write(&report, workspace.dir())

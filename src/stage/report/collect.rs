@@ -54,6 +54,14 @@ impl Loaded {
         inputs.artefact(&format!("{}.{role}", self.index))
     }
 
+    /// Suspicions of reward hacking, as sentences.
+    fn warnings(&self) -> Vec<String> {
+        let sentence = |Suspicion { step, message, .. }: &Suspicion| {
+            format!("reward hacking suspected (seed {}, iteration {step}): {message}", self.at.seed)
+        };
+        self.suspicions.iter().map(sentence).collect()
+    }
+
     /// Win rate on the validation prompts after the last iteration.
     fn validation(&self) -> Option<f64> {
         self.judgements.curve.last().map(|point| point.win_rate)
@@ -165,10 +173,20 @@ pub(super) fn variants(recipe: &Recipe, chosen: &[Chosen]) -> Result<Vec<Variant
 }
 
 fn warnings(chosen: &Chosen) -> Vec<String> {
-    let sentence = |cell: &Loaded, suspicion: &Suspicion| {
-        format!("reward hacking suspected (seed {}, iteration {}): {}", cell.at.seed, suspicion.step, suspicion.message)
+    chosen.cells.iter().flat_map(|cell| cell.warnings()).collect()
+}
+
+/// The warnings of every run, those of KL coefficients that were not chosen included: what a grid cell's low win rate
+/// comes from.
+pub(super) fn all_warnings(cells: &[Loaded], chosen: &[Chosen]) -> Vec<String> {
+    let of_cell = |cell: &Loaded| {
+        let is_chosen = chosen.iter().flat_map(|chosen| &chosen.cells).any(|other| other.index == cell.index);
+        let note = if is_chosen { "" } else { ", not chosen" };
+        let Cell { variant, budget, kl_coef, .. } = &cell.at;
+        let run = format!("{variant} at {budget} annotations, KL coefficient {kl_coef}{note}");
+        cell.warnings().into_iter().map(|warning| format!("{run}: {warning}")).collect::<Vec<_>>()
     };
-    chosen.cells.iter().flat_map(|cell| cell.suspicions.iter().map(|suspicion| sentence(cell, suspicion))).collect()
+    cells.iter().flat_map(of_cell).collect()
 }
 
 /// Every variant against every one before it, at equal budget; p-values corrected over all of them.

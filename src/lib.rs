@@ -39,6 +39,8 @@ pub mod store;
 
 pub mod stage;
 
+pub mod launch;
+
 pub mod bench;
 
 pub mod cli;

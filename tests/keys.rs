@@ -8,7 +8,7 @@ use std::path::Path;
 
 use runner::recipe::{Recipe, load};
 use runner::stage::node::Stage;
-use runner::stage::plan;
+use runner::stage::plan_recipe;
 use serde_json::{Value, json};
 
 /// What can change no result: names, prose, and what the report alone computes.
@@ -68,13 +68,13 @@ fn leaves(value: &Value, at: &str, found: &mut Vec<String>) {
 /// The keys of everything that computes, where the recipe's files are there; the report's key holds the whole recipe and
 /// would prove nothing.
 fn keys(recipe: &Recipe) -> Option<BTreeSet<String>> {
-    let plan = plan(recipe, "test").ok()?;
+    let plan = plan_recipe(recipe, "test").ok()?;
     Some(plan.nodes.iter().filter(|node| node.stage != Stage::Report).map(|node| node.key.to_string()).collect())
 }
 
 /// The keys of `recipe` that can be changed without changing a computing stage, and the number of keys tried.
 fn unread(path: &str, overrides: &[String]) -> (BTreeSet<String>, usize) {
-    let recipe = load(Path::new(path), overrides).unwrap().recipe;
+    let recipe = load(Path::new(path), overrides).unwrap().experiment.points.remove(0).recipe;
     let (written, before) = (serde_json::to_value(&recipe).unwrap(), keys(&recipe).unwrap());
     let mut pointers = Vec::new();
     leaves(&written, "", &mut pointers);

@@ -23,7 +23,7 @@ fn toml_files(folder: &Path) -> Vec<PathBuf> {
 fn shown(path: &Path, overrides: &[&str]) -> String {
     let overrides: Vec<_> = overrides.iter().map(|argument| (*argument).to_owned()).collect();
     match load(path, &overrides) {
-        Ok(loaded) => format!("loaded `{}`\n\n{}", loaded.name, render(&loaded.warnings, false)),
+        Ok(loaded) => format!("loaded `{}`\n\n{}", loaded.experiment.name, render(&loaded.warnings, false)),
         Err(faults) => faults.to_string(),
     }
 }
@@ -86,7 +86,7 @@ fn a_set_argument_changes_exactly_its_key() {
     let path = Path::new("recipes/finegrained.toml");
     let text = |overrides: &[&str]| {
         let overrides: Vec<_> = overrides.iter().map(|argument| (*argument).to_owned()).collect();
-        to_toml(&load(path, &overrides).expect("a recipe").recipe)
+        to_toml(&load(path, &overrides).expect("a recipe").experiment.points.remove(0).recipe)
     };
     let plain = text(&[]);
     assert_eq!(text(&["ppo.kl_coef=0.05"]), plain.replace("kl_coef = [0.03, 0.1, 0.3]", "kl_coef = [0.05]"));
@@ -104,7 +104,7 @@ fn a_set_argument_changes_exactly_its_key() {
 
 #[test]
 fn a_later_recipe_overrides_what_it_extends() {
-    let recipe = |path: &str| load(Path::new(path), &[]).expect("a recipe").recipe;
+    let recipe = |path: &str| load(Path::new(path), &[]).expect("a recipe").experiment.points.remove(0).recipe;
     let (base, full) = (recipe("recipes/finegrained.toml"), recipe("recipes/finegrained_full.toml"));
     assert!(full.seeds.len() >= 5);
     assert_eq!(full.variants, base.variants);
@@ -139,9 +139,9 @@ proptest! {
             Ok(loaded) => loaded,
             Err(faults) => return Err(TestCaseError::fail(faults.to_string())),
         };
-        let text = to_toml(&loaded.recipe);
+        let text = to_toml(&loaded.experiment.points[0].recipe);
         let again: Recipe = toml::from_str(&text).map_err(|error| TestCaseError::fail(error.to_string()))?;
-        prop_assert_eq!(format!("{:?}", &again), format!("{:?}", &loaded.recipe));
+        prop_assert_eq!(format!("{:?}", &again), format!("{:?}", &loaded.experiment.points[0].recipe));
         prop_assert_eq!(to_toml(&again), text);
     }
 

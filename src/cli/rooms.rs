@@ -10,15 +10,16 @@ use serde_json::Value;
 use super::output::Failure;
 use crate::events::Emitter;
 use crate::labels::{self, Diff};
-use crate::recipe::Recipe;
+use crate::launch::Frozen;
+use crate::recipe::Experiment;
 use crate::stage::execute::Inputs;
 use crate::stage::node::{Node, Plan};
-use crate::store::{Artefact, Workspace};
+use crate::store::{Artefact, Store, Workspace};
 use crate::{recipe, report, stage};
 
 /// A recipe, understood.
 pub(super) struct Planned {
-    pub(super) recipe: Recipe,
+    pub(super) experiment: Experiment,
     pub(super) plan: Plan,
     /// What the recipe calls its device.
     pub(super) device: String,
@@ -28,20 +29,27 @@ pub(super) struct Planned {
 
 pub(super) fn plan(path: &Path, overrides: &[String]) -> Result<Planned, Failure> {
     let loaded = recipe::load(path, overrides).map_err(|faults| Failure::Recipe(faults.to_string()))?;
-    let plan = stage::plan(&loaded.recipe, &loaded.name).map_err(|error| Failure::usage(format!("{error:#}")))?;
-    let device = serde_json::to_value(loaded.recipe.device).ok().and_then(|name| name.as_str().map(str::to_owned));
+    let plan = stage::plan(&loaded.experiment).map_err(|error| Failure::usage(format!("{error:#}")))?;
+    let device = loaded.experiment.points.first().and_then(|point| serde_json::to_value(point.recipe.device).ok());
+    let device = device.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
     let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
-    Ok(Planned { recipe: loaded.recipe, plan, device: device.unwrap_or_default(), warnings })
+    Ok(Planned { experiment: loaded.experiment, plan, device, warnings })
+}
+
+/// Writes the run down; from here on, editing the recipe changes nothing.
+pub(super) fn submit(experiment: Experiment, store: &Store) -> Result<Frozen, Failure> {
+    Frozen::submit(experiment, store).map_err(|error| Failure::usage(format!("{error:#}")))
 }
 
 pub(super) fn run_stage(
-    recipe: &Recipe,
+    run: &Frozen,
+    store: &Store,
     node: &Node,
     inputs: &Inputs,
     workspace: &Workspace,
     emitter: &Emitter,
 ) -> anyhow::Result<()> {
-    stage::run(recipe, node, inputs, workspace, emitter)
+    stage::run(&run.recipe(node, store), node, inputs, workspace, emitter)
 }
 
 pub(super) fn explain(key: &str) -> Result<String, Failure> {

@@ -12,9 +12,10 @@ use anyhow::Context;
 use clap::Args;
 
 use super::output::{self, Failure, note};
-use super::rooms::{self, Planned};
+use super::rooms;
 use super::{RecipeArgs, StoreArgs, interrupt};
 use crate::events::{Bars, Fan, JsonLines, Plain, Sink};
+use crate::recipe::Experiment;
 use crate::stage::execute::{Summary, execute};
 use crate::stage::node::{Plan, Stage};
 use crate::stage::reason::{Status, statuses};
@@ -50,7 +51,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     planned.warnings.iter().for_each(|warning| note(warning.trim_end()));
     let store = args.store.open()?.on_device(&planned.device);
     let jobs = args.jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-    complete(&planned, &store, jobs, args.out.as_deref())
+    complete(planned.experiment, &store, jobs, args.out.as_deref())
 }
 
 /// Only a missing report is made here: a command of that name must not start hours of training.
@@ -74,22 +75,29 @@ pub(super) fn report(args: &ReportArgs) -> Result<(), Failure> {
             args.recipe.recipe.display()
         )));
     }
-    complete(&planned, &store, 1, args.out.as_deref())
+    complete(planned.experiment, &store, 1, args.out.as_deref())
 }
 
-fn complete(planned: &Planned, store: &Store, jobs: usize, out: Option<&Path>) -> Result<(), Failure> {
+fn complete(experiment: Experiment, store: &Store, jobs: usize, out: Option<&Path>) -> Result<(), Failure> {
     interrupt::listen()?;
-    let plan = &planned.plan;
+    let run = rooms::submit(experiment, store)?;
+    let plan = &run.plan;
     let out = out.map_or_else(|| Path::new("reports").join(&plan.recipe), Path::to_owned);
     let log = out.join("events.jsonl");
     let log =
         JsonLines::open(&log).map_err(|error| Failure::usage(format!("cannot write `{}`: {error}", log.display())))?;
+    let own = run.events_file(store);
+    let own =
+        JsonLines::open(&own).map_err(|error| Failure::Stage(format!("cannot write `{}`: {error}", own.display())))?;
     let screen: Box<dyn Sink> =
         if io::stderr().is_terminal() { Box::<Bars>::default() } else { Box::<Plain>::default() };
-    let summary =
-        execute(plan, store, &Fan::new(vec![Box::new(log), screen]), jobs, &|node, inputs, workspace, emitter| {
-            rooms::run_stage(&planned.recipe, node, inputs, workspace, emitter)
-        })?;
+    let summary = execute(
+        plan,
+        store,
+        &Fan::new(vec![Box::new(log), Box::new(own), screen]),
+        jobs,
+        &|node, inputs, workspace, emitter| rooms::run_stage(&run, store, node, inputs, workspace, emitter),
+    )?;
     if let Some(artefact) = report_of(plan, &summary) {
         export(artefact, &out)?;
         output::data(&rooms::terminal_table(artefact)?)?;

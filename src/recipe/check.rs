@@ -75,11 +75,7 @@ impl<'s> Check<'s> {
 
     /// Makes every `path` key relative to the working directory and reports those that name no file.
     pub fn resolve_paths(&mut self, recipe: &mut Recipe) {
-        let mut slots = vec![("dataset.path", &mut recipe.dataset.path)];
-        if let crate::text::Config::File(file) = &mut recipe.tokenizer {
-            slots.push(("tokenizer.file.path", &mut file.path));
-        }
-        for (key, slot) in slots {
+        for (key, slot) in recipe.files_mut() {
             let path = split(key);
             if self.is_replaced(&path) {
                 continue;

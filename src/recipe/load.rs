@@ -5,15 +5,13 @@ use std::path::Path;
 use super::check::Check;
 use super::diagnostics::{Fault, Faults, Severity};
 use super::rules::Verdict;
-use super::{Recipe, fit, rules, source};
+use super::{Experiment, Recipe, fit, rules, source};
 
 /// A recipe that may be run.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The recipe; its paths are relative to the working directory.
-    pub recipe: Recipe,
-    /// The file's name without folder and extension.
-    pub name: String,
+    /// What it asks for; paths are relative to the working directory.
+    pub experiment: Experiment,
     /// What a person should look at before running it.
     pub warnings: Vec<Fault>,
 }
@@ -40,7 +38,7 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded, Faults> {
         return Err(Faults(faults));
     }
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Loaded { recipe, name, warnings: faults })
+    Ok(Loaded { experiment: Experiment::single(name, recipe), warnings: faults })
 }
 
 /// The recipe as one TOML text with every default written out; paths are relative to the working directory.

@@ -5,6 +5,7 @@
 
 mod check;
 pub mod diagnostics;
+mod experiment;
 mod explain;
 mod fit;
 mod load;
@@ -14,8 +15,11 @@ mod source;
 mod tree;
 
 pub use diagnostics::{Fault, Faults, render};
+pub use experiment::{Axis, Experiment, Level, Point};
 pub use explain::{explain, explain_json};
 pub use load::{Loaded, load, to_toml};
+
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -68,6 +72,17 @@ pub struct Recipe {
     /// Intervals and tests.
     #[serde(default)]
     pub evaluation: eval::Config,
+}
+
+impl Recipe {
+    /// The files that it names, by key.
+    pub fn files_mut(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
+        let mut files = vec![("dataset.path", &mut self.dataset.path)];
+        if let text::Config::File(file) = &mut self.tokenizer {
+            files.push(("tokenizer.file.path", &mut file.path));
+        }
+        files
+    }
 }
 
 fn default_shards() -> Count {

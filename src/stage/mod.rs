@@ -12,6 +12,7 @@ mod data;
 mod edits;
 mod judgements;
 mod labels;
+mod merge;
 mod opened;
 mod plan;
 mod policy;
@@ -28,7 +29,7 @@ use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 
 pub use opened::{Opened, Scores};
-pub use plan::plan;
+pub use plan::{plan, plan_recipe};
 pub use policy::Policy;
 
 use self::execute::Inputs;

@@ -65,7 +65,7 @@ impl fmt::Display for Stage {
 }
 
 /// What a node is made from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
     /// What it is to the node: `data`, `policy`, `responses.token`, ...
     pub role: String,
@@ -74,7 +74,7 @@ pub struct Input {
 }
 
 /// One stage of a plan.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     /// Its kind.
     pub stage: Stage,
@@ -88,10 +88,12 @@ pub struct Node {
     pub inputs: Vec<Input>,
     /// Its result's name.
     pub key: Key,
+    /// The points of the experiment that need it, in order; at least one.
+    pub points: Vec<usize>,
 }
 
 /// The stages of a recipe; each stands after all that it is made from.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// The recipe's name.
     pub recipe: String,
@@ -128,7 +130,7 @@ impl Plan {
         }
         let label = self.unique(&label.into());
         let inputs = inputs.iter().map(|&(role, node)| Input { role: role.to_owned(), node }).collect();
-        self.nodes.push(Node { stage, version, label, config, inputs, key });
+        self.nodes.push(Node { stage, version, label, config, inputs, key, points: vec![0] });
         self.nodes.len() - 1
     }
 

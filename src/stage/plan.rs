@@ -1,21 +1,37 @@
-//! From a recipe to its nodes: pure but for the hashes of the files that the recipe names.
+//! From an experiment to its nodes: pure but for the hashes of the files that its recipes name.
 
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::merge::merge;
 use super::node::{Plan, Stage};
 use super::policy::Setting;
 use super::{data, edits, judgements, labels, ppo, preferences, report, responses, reward, sft, tokenizer};
 use crate::judge;
-use crate::recipe::{self, Recipe, Variant};
+use crate::recipe::{self, Experiment, Recipe, Variant};
 use crate::reward::{Kind, PairSource, Sequence};
 
-/// The plan of `recipe`, called `name`.
+/// The plan of `experiment`: of one recipe with its report, of a sweep all that its points need, shared work once.
+///
+/// # Errors
+/// When a file that a recipe names cannot be read.
+pub fn plan(experiment: &Experiment) -> Result<Plan> {
+    match experiment.points.as_slice() {
+        [point] if !experiment.is_sweep() => plan_recipe(&point.recipe, &experiment.name),
+        points => {
+            let plans =
+                points.iter().map(|point| plan_recipe(&point.recipe, &point.name)).collect::<Result<Vec<_>>>()?;
+            Ok(merge(experiment, &plans))
+        }
+    }
+}
+
+/// The plan of `recipe`, called `name`; its last node is the report.
 ///
 /// # Errors
 /// When a file that the recipe names cannot be read.
-pub fn plan(recipe: &Recipe, name: &str) -> Result<Plan> {
+pub fn plan_recipe(recipe: &Recipe, name: &str) -> Result<Plan> {
     let mut plan = Plan::new(name);
     let data = plan.push(Stage::Data, data::VERSION, "data", data::config(recipe)?, &[]);
     let tokenizer =

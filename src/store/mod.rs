@@ -8,6 +8,7 @@
 mod artefact;
 mod checkpoint;
 mod error;
+mod files;
 mod key;
 mod manifest;
 mod provenance;
@@ -23,6 +24,7 @@ use std::sync::{Arc, Mutex};
 pub use artefact::Artefact;
 pub use checkpoint::Checkpoints;
 pub use error::Error;
+pub use files::hash_of;
 pub use key::{Key, canonical_json};
 pub use manifest::{FileRecord, Manifest};
 pub use provenance::Provenance;

@@ -79,6 +79,15 @@ impl TryFrom<i64> for Count {
     }
 }
 
+impl FromStr for Count {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number: i64 = text.parse().map_err(|_| format!("expected a whole number of at least 1, found `{text}`"))?;
+        Self::try_from(number)
+    }
+}
+
 impl From<Count> for i64 {
     fn from(n: Count) -> Self {
         i64::try_from(n.0).unwrap_or(i64::MAX)

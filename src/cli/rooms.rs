@@ -10,9 +10,11 @@ use serde_json::Value;
 use super::output::Failure;
 use crate::events::Emitter;
 use crate::labels::{self, Diff};
-use crate::launch::Frozen;
+use crate::launch::{self, Frozen};
 use crate::recipe::Experiment;
+use crate::recipe::launch::Local;
 use crate::stage::execute::Inputs;
+use crate::stage::limits::Limits;
 use crate::stage::node::{Node, Plan};
 use crate::store::{Artefact, Store, Workspace};
 use crate::{recipe, report, stage};
@@ -34,6 +36,13 @@ pub(super) fn plan(path: &Path, overrides: &[String]) -> Result<Planned, Failure
     let device = device.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
     let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
     Ok(Planned { experiment: loaded.experiment, plan, device, warnings })
+}
+
+/// What a local run may use at once; `own` wins over the recipe.
+pub(super) fn local_limits(planned: &Planned, store: &Store, own: Local) -> Result<Limits, Failure> {
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    launch::local_limits(&planned.experiment, &planned.plan, store, own, jobs)
+        .map_err(|error| Failure::usage(format!("{error:#}")))
 }
 
 /// Writes the run down; from here on, editing the recipe changes nothing.

@@ -4,5 +4,7 @@
 //! does is `stage`'s.
 
 mod frozen;
+mod resources;
 
 pub use frozen::{Frozen, Submission};
+pub use resources::{demand, local_limits, resources};

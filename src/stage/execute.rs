@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 
+use super::limits::{Limits, Load};
 use super::node::{Demand, Node, Plan};
 use super::reason;
 use crate::events::{Emitter, Event, Sink};
@@ -72,11 +73,18 @@ pub struct Summary {
     pub artefacts: Vec<Option<Artefact>>,
 }
 
-/// Brings every wanted result of `plan` into `store`, with at most `jobs` stages at once.
+/// Brings every wanted result of `plan` into `store`, as many stages at once as `limits` allow.
 ///
 /// # Errors
 /// When the store itself cannot be used; a stage's failure is in the summary.
-pub fn execute(plan: &Plan, store: &Store, sink: &dyn Sink, jobs: usize, run: Run) -> anyhow::Result<Summary> {
+pub fn execute(
+    plan: &Plan,
+    store: &Store,
+    sink: &dyn Sink,
+    limits: impl Into<Limits>,
+    run: Run,
+) -> anyhow::Result<Summary> {
+    let limits = limits.into();
     let started = Instant::now();
     let mut artefacts: Vec<Option<Artefact>> = vec![None; plan.nodes.len()];
     let demands = plan.demand(|index| {
@@ -95,9 +103,10 @@ pub fn execute(plan: &Plan, store: &Store, sink: &dyn Sink, jobs: usize, run: Ru
     sink.emit(&Event::RunStarted { recipe: plan.recipe.clone(), stages: plan.nodes.len(), cached });
     reason::remember(plan, store, &[])?;
 
-    let pool =
-        Pool { plan, store, sink, run, board: Mutex::new(Board::new(plan, &demands, artefacts)), news: Condvar::new() };
-    pool.work(jobs.clamp(1, wanted.max(1)));
+    let jobs = limits.jobs.clamp(1, wanted.max(1));
+    let work = Work { plan, store, sink, run };
+    let pool = Pool { work, limits, board: Mutex::new(Board::new(plan, &demands, artefacts)), news: Condvar::new() };
+    pool.run(jobs);
     let board = pool.board.into_inner().unwrap_or_else(PoisonError::into_inner);
     let summary = board.summary(plan, store, &demands);
     reason::remember(plan, store, &summary.failed)?;
@@ -117,6 +126,8 @@ struct Board {
     /// Nodes that can run now; the first in the plan goes first.
     ready: BTreeSet<usize>,
     running: usize,
+    /// What those that run take together.
+    taken: Load,
     ran: usize,
     failed: Vec<(usize, String)>,
     artefacts: Vec<Option<Artefact>>,
@@ -132,7 +143,7 @@ impl Board {
             .map(|(node, demand)| (*demand == Demand::Run).then(|| missing(node)))
             .collect();
         let ready = (0..plan.nodes.len()).filter(|&i| missing_inputs[i] == Some(0)).collect();
-        Self { missing_inputs, ready, running: 0, ran: 0, failed: Vec::new(), artefacts }
+        Self { missing_inputs, ready, running: 0, taken: Load::default(), ran: 0, failed: Vec::new(), artefacts }
     }
 
     fn done(&mut self, plan: &Plan, index: usize, artefact: Artefact, fresh: bool) {
@@ -149,6 +160,20 @@ impl Board {
                 }
             }
         }
+    }
+
+    /// The first node that can run now without going beyond `limits`.
+    fn start(&mut self, limits: &Limits) -> Option<usize> {
+        if limits.fail_fast && !self.failed.is_empty() {
+            return None;
+        }
+        // What is too large for any company runs alone.
+        let fits = |index: &usize| self.running == 0 || (self.taken + limits.load(*index)).fits(limits.capacity);
+        let index = self.ready.iter().copied().find(fits)?;
+        self.ready.remove(&index);
+        self.running += 1;
+        self.taken = self.taken + limits.load(index);
+        Some(index)
     }
 
     fn summary(mut self, plan: &Plan, store: &Store, demands: &[Demand]) -> Summary {
@@ -176,65 +201,27 @@ impl Board {
     }
 }
 
-struct Pool<'a> {
+/// All that it takes to do a node's work.
+struct Work<'a> {
     plan: &'a Plan,
     store: &'a Store,
     sink: &'a dyn Sink,
     run: Run<'a>,
-    board: Mutex<Board>,
-    news: Condvar,
 }
 
-impl Pool<'_> {
-    fn work(&self, jobs: usize) {
-        thread::scope(|scope| {
-            let spawn = || thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || self.worker());
-            let spawned = (0..jobs).filter(|_| spawn().is_ok()).count();
-            if spawned == 0 {
-                self.worker();
-            }
-        });
+impl Work<'_> {
+    /// The node's result, and whether it was computed here; a failure, panics included, as text.
+    fn attempt(&self, index: usize, inputs: &Inputs) -> Result<(Artefact, bool), String> {
+        let label = &self.plan.nodes[index].label;
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.compute(index, inputs)))
+            .unwrap_or_else(|panic| Err(anyhow!("stage `{label}` panicked: {}", panic_message(&*panic))));
+        outcome.map_err(|error| {
+            let error = format!("{error:#}");
+            self.sink.emit(&Event::StageFailed { stage: label.clone(), error: error.clone() });
+            error
+        })
     }
 
-    fn worker(&self) {
-        while let Some((index, inputs)) = self.next() {
-            let node = &self.plan.nodes[index];
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.compute(index, &inputs)))
-                .unwrap_or_else(|panic| Err(anyhow!("stage `{}` panicked: {}", node.label, panic_message(&*panic))));
-            let mut board = self.board();
-            board.running -= 1;
-            match outcome {
-                Ok((artefact, fresh)) => board.done(self.plan, index, artefact, fresh),
-                Err(error) => {
-                    let error = format!("{error:#}");
-                    self.sink.emit(&Event::StageFailed { stage: node.label.clone(), error: error.clone() });
-                    board.failed.push((index, error));
-                }
-            }
-            drop(board);
-            self.news.notify_all();
-        }
-    }
-
-    /// The next node that can run, with its inputs; none when nothing will become ready any more.
-    fn next(&self) -> Option<(usize, Inputs)> {
-        let mut board = self.board();
-        loop {
-            if let Some(index) = board.ready.pop_first() {
-                board.running += 1;
-                let inputs = self.plan.nodes[index].inputs.iter();
-                let artefacts =
-                    inputs.filter_map(|i| Some((i.role.clone(), board.artefacts[i.node].clone()?))).collect();
-                return Some((index, Inputs::new(artefacts)));
-            }
-            if board.running == 0 {
-                return None;
-            }
-            board = self.news.wait(board).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// The node's result, and whether it was computed here.
     fn compute(&self, index: usize, inputs: &Inputs) -> anyhow::Result<(Artefact, bool)> {
         let started = Instant::now();
         let node = &self.plan.nodes[index];
@@ -253,6 +240,57 @@ impl Pool<'_> {
         };
         self.sink.emit(&Event::StageFinished { stage: label(), wall_seconds: started.elapsed().as_secs_f64() });
         Ok((artefact, fresh))
+    }
+}
+
+struct Pool<'a> {
+    work: Work<'a>,
+    limits: Limits,
+    board: Mutex<Board>,
+    news: Condvar,
+}
+
+impl Pool<'_> {
+    fn run(&self, jobs: usize) {
+        thread::scope(|scope| {
+            let spawn = || thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || self.worker());
+            let spawned = (0..jobs).filter(|_| spawn().is_ok()).count();
+            if spawned == 0 {
+                self.worker();
+            }
+        });
+    }
+
+    fn worker(&self) {
+        while let Some((index, inputs)) = self.next() {
+            let outcome = self.work.attempt(index, &inputs);
+            let mut board = self.board();
+            board.running -= 1;
+            board.taken = board.taken - self.limits.load(index);
+            match outcome {
+                Ok((artefact, fresh)) => board.done(self.work.plan, index, artefact, fresh),
+                Err(error) => board.failed.push((index, error)),
+            }
+            drop(board);
+            self.news.notify_all();
+        }
+    }
+
+    /// The next node that can run, with its inputs; none when nothing will become ready any more.
+    fn next(&self) -> Option<(usize, Inputs)> {
+        let mut board = self.board();
+        loop {
+            if let Some(index) = board.start(&self.limits) {
+                let inputs = self.work.plan.nodes[index].inputs.iter();
+                let artefacts =
+                    inputs.filter_map(|i| Some((i.role.clone(), board.artefacts[i.node].clone()?))).collect();
+                return Some((index, Inputs::new(artefacts)));
+            }
+            if board.running == 0 {
+                return None;
+            }
+            board = self.news.wait(board).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {

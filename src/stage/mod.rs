@@ -5,6 +5,7 @@
 //! below.
 
 pub mod execute;
+pub mod limits;
 pub mod node;
 pub mod reason;
 

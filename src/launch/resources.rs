@@ -5,21 +5,25 @@
 use anyhow::{Result, bail};
 
 use crate::recipe::Experiment;
-use crate::recipe::launch::{Local, Resources};
+use crate::recipe::launch::{Config, Local, Resources};
 use crate::stage::limits::{Limits, Load};
 use crate::stage::node::{Demand, Node, Plan, Stage};
 use crate::store::{Lookup, Store};
 
-/// What `node` needs: its kind's entry in the recipe of the first point that needs it, else the default entry, and what
-/// `[launch.slurm]` says for all.
+/// What `node` needs, as the recipe of the first point says that it belongs to.
 ///
 /// # Panics
 /// When `node` is of another experiment's plan.
 #[must_use]
 pub fn resources(experiment: &Experiment, node: &Node) -> Resources {
-    let launch = &experiment.points[node.points[0]].recipe.launch;
+    needs(&experiment.points[node.points[0]].recipe.launch, node.stage)
+}
+
+/// What stages of the kind `stage` need: their own entry, else the default entry, and what `[launch.slurm]` says for all.
+#[must_use]
+pub fn needs(launch: &Config, stage: Stage) -> Resources {
     let stages = &launch.stages;
-    let own = match node.stage {
+    let own = match stage {
         Stage::Data => &stages.data,
         Stage::Tokenizer => &stages.tokenizer,
         Stage::Sft => &stages.sft,

@@ -51,7 +51,7 @@ pub struct Stages {
 }
 
 /// What a stage needs while it runs.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Resources {
     /// Processor cores. A local limit on cores counts a stage that says nothing as one core.

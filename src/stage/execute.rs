@@ -119,6 +119,63 @@ pub fn execute(
     Ok(summary)
 }
 
+/// How a task ended: the work of one node, by itself.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its result is in the store; it was there before, or another process made it, where it is not `fresh`.
+    Done {
+        /// Whether it was computed here.
+        fresh: bool,
+    },
+    /// It failed, and why.
+    Failed(String),
+    /// It cannot be done: these nodes, which it is made from, have no result.
+    Skipped(Vec<usize>),
+}
+
+/// Brings the result of the node at `index` into `store`, from inputs that are there.
+///
+/// # Panics
+/// When there is no such node.
+pub fn execute_node(plan: &Plan, store: &Store, sink: &dyn Sink, index: usize, run: Run) -> Outcome {
+    let find = |index: usize| {
+        let node = &plan.nodes[index];
+        match store.find_verified(node.stage.name(), &node.key) {
+            Lookup::Found(artefact) => Some(artefact),
+            Lookup::Missing => None,
+            Lookup::Damaged(error) => {
+                sink.emit(&Event::Warning { stage: node.label.clone(), message: error.to_string() });
+                None
+            }
+        }
+    };
+    if find(index).is_some() {
+        return Outcome::Done { fresh: false };
+    }
+    let (mut inputs, mut missing) = (Vec::new(), Vec::new());
+    for input in &plan.nodes[index].inputs {
+        match find(input.node) {
+            Some(artefact) => inputs.push((input.role.clone(), artefact)),
+            None if missing.contains(&input.node) => {}
+            None => missing.push(input.node),
+        }
+    }
+    if !missing.is_empty() {
+        return Outcome::Skipped(missing);
+    }
+    let (work, inputs) = (Work { plan, store, sink, run }, Inputs::new(inputs));
+    let attempt = || work.attempt(index, &inputs);
+    let attempt = thread::scope(|scope| {
+        let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, attempt);
+        match thread.map(thread::ScopedJoinHandle::join) {
+            Ok(Ok(attempt)) => attempt,
+            Ok(Err(panic)) => Err(panic_message(&*panic).to_owned()),
+            Err(error) => Err(format!("cannot start a thread: {error}")),
+        }
+    });
+    attempt.map_or_else(Outcome::Failed, |(_, fresh)| Outcome::Done { fresh })
+}
+
 /// How far the run is.
 struct Board {
     /// For each node that has to run, how many of its inputs still have to be computed.

@@ -12,6 +12,7 @@ mod load;
 mod rules;
 mod schema;
 mod source;
+mod sweep;
 mod tree;
 
 pub use diagnostics::{Fault, Faults, render};
@@ -72,6 +73,9 @@ pub struct Recipe {
     /// Intervals and tests.
     #[serde(default)]
     pub evaluation: eval::Config,
+    /// Many recipes made from this one; none of the points has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<sweep::Config>,
 }
 
 impl Recipe {

@@ -13,6 +13,7 @@ use crate::labels::{self, Diff};
 use crate::recipe::Recipe;
 use crate::stage::execute::Inputs;
 use crate::stage::node::{Node, Plan};
+use crate::stage::stop::Stop;
 use crate::store::{Artefact, Workspace};
 use crate::{recipe, report, stage};
 
@@ -40,8 +41,9 @@ pub(super) fn run_stage(
     inputs: &Inputs,
     workspace: &Workspace,
     emitter: &Emitter,
+    stop: &Stop,
 ) -> anyhow::Result<()> {
-    stage::run(recipe, node, inputs, workspace, emitter)
+    stage::run(recipe, node, inputs, workspace, emitter, stop)
 }
 
 pub(super) fn explain(key: &str) -> Result<String, Failure> {

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
 use anyhow::Context;
@@ -78,7 +79,6 @@ pub(super) fn report(args: &ReportArgs) -> Result<(), Failure> {
 }
 
 fn complete(planned: &Planned, store: &Store, jobs: usize, out: Option<&Path>) -> Result<(), Failure> {
-    interrupt::listen()?;
     let plan = &planned.plan;
     let out = out.map_or_else(|| Path::new("reports").join(&plan.recipe), Path::to_owned);
     let log = out.join("events.jsonl");
@@ -86,10 +86,14 @@ fn complete(planned: &Planned, store: &Store, jobs: usize, out: Option<&Path>) -
         JsonLines::open(&log).map_err(|error| Failure::usage(format!("cannot write `{}`: {error}", log.display())))?;
     let screen: Box<dyn Sink> =
         if io::stderr().is_terminal() { Box::<Bars>::default() } else { Box::<Plain>::default() };
-    let summary =
-        execute(plan, store, &Fan::new(vec![Box::new(log), screen]), jobs, &|node, inputs, workspace, emitter| {
-            rooms::run_stage(&planned.recipe, node, inputs, workspace, emitter)
-        })?;
+    let sink = Arc::new(Fan::new(vec![Box::new(log), screen]));
+    let stop = interrupt::listen(sink.clone())?;
+    let summary = execute(plan, store, &*sink, jobs, &stop, &|node, inputs, workspace, emitter| {
+        rooms::run_stage(&planned.recipe, node, inputs, workspace, emitter, &stop)
+    })?;
+    if stop.is_asked() {
+        interrupt::end(&*sink);
+    }
     if let Some(artefact) = report_of(plan, &summary) {
         export(artefact, &out)?;
         output::data(&rooms::terminal_table(artefact)?)?;

@@ -21,6 +21,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compute::DeviceName;
+use crate::model::checkpoint;
 use crate::units::{Count, Fraction};
 use crate::{data, eval, judge, labels, model, ppo, reward, sft, text};
 
@@ -68,6 +69,9 @@ pub struct Recipe {
     /// Intervals and tests.
     #[serde(default)]
     pub evaluation: eval::Config,
+    /// How often training saves what it has reached.
+    #[serde(default, skip_serializing_if = "checkpoint::Config::is_default")]
+    pub checkpoints: checkpoint::Config,
 }
 
 fn default_shards() -> Count {

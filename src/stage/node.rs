@@ -56,6 +56,12 @@ impl Stage {
             Self::Report => "report",
         }
     }
+
+    /// Whether it has steps after which it can save what it has reached.
+    #[must_use]
+    pub const fn trains(self) -> bool {
+        matches!(self, Self::Sft | Self::Reward | Self::Ppo)
+    }
 }
 
 impl fmt::Display for Stage {

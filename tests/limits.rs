@@ -10,6 +10,7 @@ use runner::events::Memory;
 use runner::stage::execute::{Summary, execute};
 use runner::stage::limits::{Limits, Load};
 use runner::stage::node::{Plan, Stage};
+use runner::stage::stop::Stop;
 use runner::store::Store;
 use serde_json::json;
 
@@ -29,7 +30,7 @@ fn worst(plan: &Plan, limits: &Limits) -> (Summary, usize, Load) {
     let store = Store::open(dir.path()).unwrap();
     let (now, worst) = (Mutex::new(Vec::new()), Mutex::new((0, Load::default())));
     let index = |label: &str| plan.nodes.iter().position(|node| node.label == label).unwrap();
-    let summary = execute(plan, &store, &Memory::default(), limits.clone(), &|node, _, _, _| {
+    let summary = execute(plan, &store, &Memory::default(), limits.clone(), &Stop::default(), &|node, _, _, _| {
         let here = {
             let mut now = now.lock().unwrap();
             now.push(index(&node.label));

@@ -16,6 +16,7 @@ use crate::recipe::launch::Local;
 use crate::stage::execute::Inputs;
 use crate::stage::limits::Limits;
 use crate::stage::node::{Node, Plan};
+use crate::stage::stop::Stop;
 use crate::store::{Artefact, Store, Workspace};
 use crate::{recipe, report, stage};
 
@@ -57,8 +58,9 @@ pub(super) fn run_stage(
     inputs: &Inputs,
     workspace: &Workspace,
     emitter: &Emitter,
+    stop: &Stop,
 ) -> anyhow::Result<()> {
-    stage::run(&run.recipe(node, store), node, inputs, workspace, emitter)
+    stage::run(&run.recipe(node, store), node, inputs, workspace, emitter, stop)
 }
 
 pub(super) fn explain(key: &str) -> Result<String, Failure> {

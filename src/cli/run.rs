@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
@@ -111,7 +112,6 @@ pub(super) fn report(args: &ReportArgs) -> Result<(), Failure> {
 }
 
 fn complete(experiment: Experiment, store: &Store, limits: Limits, out: Option<&Path>) -> Result<(), Failure> {
-    interrupt::listen()?;
     let run = rooms::submit(experiment, store)?;
     let plan = &run.plan;
     let out = out.map_or_else(|| Path::new("reports").join(&plan.recipe), Path::to_owned);
@@ -124,13 +124,14 @@ fn complete(experiment: Experiment, store: &Store, limits: Limits, out: Option<&
     let screen: Box<dyn Sink> =
         if io::stderr().is_terminal() { Box::<Bars>::default() } else { Box::<Plain>::default() };
     let fail_fast = limits.fail_fast;
-    let summary = execute(
-        plan,
-        store,
-        &Fan::new(vec![Box::new(log), Box::new(own), screen]),
-        limits,
-        &|node, inputs, workspace, emitter| rooms::run_stage(&run, store, node, inputs, workspace, emitter),
-    )?;
+    let sink = Arc::new(Fan::new(vec![Box::new(log), Box::new(own), screen]));
+    let stop = interrupt::listen(sink.clone())?;
+    let summary = execute(plan, store, &*sink, limits, &stop, &|node, inputs, workspace, emitter| {
+        rooms::run_stage(&run, store, node, inputs, workspace, emitter, &stop)
+    })?;
+    if stop.is_asked() {
+        interrupt::end(&*sink);
+    }
     if let Some(artefact) = report_of(plan, &summary) {
         export(artefact, &out)?;
         output::data(&rooms::terminal_table(artefact)?)?;

@@ -13,6 +13,7 @@ mod load;
 mod rules;
 mod schema;
 mod source;
+mod sweep;
 mod tree;
 
 pub use diagnostics::{Fault, Faults, render};
@@ -26,6 +27,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compute::DeviceName;
+use crate::model::checkpoint;
 use crate::units::{Count, Fraction};
 use crate::{data, eval, judge, labels, model, ppo, reward, sft, text};
 
@@ -77,6 +79,12 @@ pub struct Recipe {
     // Left out wherever a recipe is written down: it decides no result and is nothing to report.
     #[serde(default, skip_serializing)]
     pub launch: launch::Config,
+    /// How often training saves what it has reached.
+    #[serde(default, skip_serializing_if = "checkpoint::Config::is_default")]
+    pub checkpoints: checkpoint::Config,
+    /// Many recipes made from this one; none of the points has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<sweep::Config>,
 }
 
 impl Recipe {

@@ -1,25 +1,26 @@
 //! Runs a plan: what is missing, in order, several stages at once.
 //!
-//! A failing stage stops what is made from it and nothing else. What a stage does is the caller's closure; which files it
+//! A failing stage stops what is made from it and nothing else. A stop that is asked for lets training stages save, and
+//! starts nothing more. What a stage does is the caller's closure; which files it
 //! writes is between it and its readers.
 
-use std::any::Any;
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 
 use super::limits::{Limits, Load};
 use super::node::{Demand, Node, Plan};
 use super::reason;
+use super::stop::Stop;
+use super::work::{Outcome, Work};
 use crate::events::{Emitter, Event, Sink};
-use crate::store::{Artefact, Claim, Lookup, Store, Workspace};
+use crate::store::{Artefact, Lookup, Store, Workspace};
 
 /// Stack of a worker thread: freeing a deep autodiff graph recurses further than the standard 2 MiB allow.
-const STACK_BYTES: usize = 64 << 20;
+pub(super) const STACK_BYTES: usize = 64 << 20;
 
 /// What does a node's work: reads the inputs, writes to the workspace, tells the emitter.
 pub type Run<'a> = &'a (dyn Fn(&Node, &Inputs, &Workspace, &Emitter) -> anyhow::Result<()> + Sync);
@@ -67,13 +68,16 @@ pub struct Summary {
     pub cached: usize,
     /// Labels of the stages that failed, and why.
     pub failed: Vec<(String, String)>,
-    /// Labels of the stages that did not run because something that they are made from failed.
+    /// Labels of the stages that saved a checkpoint and ended because a stop was asked for.
+    pub interrupted: Vec<String>,
+    /// Labels of the stages that did not run because something that they are made from failed, or a stop was asked for.
     pub skipped: Vec<String>,
     /// Each node's result, where there is one.
     pub artefacts: Vec<Option<Artefact>>,
 }
 
-/// Brings every wanted result of `plan` into `store`, as many stages at once as `limits` allow.
+/// Brings every wanted result of `plan` into `store`, as many stages at once as `limits` allow, until all is there or `stop`
+/// is asked for.
 ///
 /// # Errors
 /// When the store itself cannot be used; a stage's failure is in the summary.
@@ -82,10 +86,10 @@ pub fn execute(
     store: &Store,
     sink: &dyn Sink,
     limits: impl Into<Limits>,
+    stop: &Stop,
     run: Run,
 ) -> anyhow::Result<Summary> {
-    let limits = limits.into();
-    let started = Instant::now();
+    let (started, limits) = (Instant::now(), limits.into());
     let mut artefacts: Vec<Option<Artefact>> = vec![None; plan.nodes.len()];
     let demands = plan.demand(|index| {
         let node = &plan.nodes[index];
@@ -103,77 +107,21 @@ pub fn execute(
     sink.emit(&Event::RunStarted { recipe: plan.recipe.clone(), stages: plan.nodes.len(), cached });
     reason::remember(plan, store, &[])?;
 
-    let jobs = limits.jobs.clamp(1, wanted.max(1));
-    let work = Work { plan, store, sink, run };
-    let pool = Pool { work, limits, board: Mutex::new(Board::new(plan, &demands, artefacts)), news: Condvar::new() };
+    let (jobs, board) = (limits.jobs.clamp(1, wanted.max(1)), Mutex::new(Board::new(plan, &demands, artefacts)));
+    let pool = Pool { work: Work { plan, store, sink, stop, run }, limits, board, news: Condvar::new() };
     pool.run(jobs);
     let board = pool.board.into_inner().unwrap_or_else(PoisonError::into_inner);
     let summary = board.summary(plan, store, &demands);
     reason::remember(plan, store, &summary.failed)?;
-    sink.emit(&Event::RunFinished {
-        ran: summary.ran,
-        cached: summary.cached,
-        failed: summary.failed.len(),
-        wall_seconds: started.elapsed().as_secs_f64(),
-    });
+    if !stop.is_asked() {
+        sink.emit(&Event::RunFinished {
+            ran: summary.ran,
+            cached: summary.cached,
+            failed: summary.failed.len(),
+            wall_seconds: started.elapsed().as_secs_f64(),
+        });
+    }
     Ok(summary)
-}
-
-/// How a task ended: the work of one node, by itself.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Its result is in the store; it was there before, or another process made it, where it is not `fresh`.
-    Done {
-        /// Whether it was computed here.
-        fresh: bool,
-    },
-    /// It failed, and why.
-    Failed(String),
-    /// It cannot be done: these nodes, which it is made from, have no result.
-    Skipped(Vec<usize>),
-}
-
-/// Brings the result of the node at `index` into `store`, from inputs that are there.
-///
-/// # Panics
-/// When there is no such node.
-pub fn execute_node(plan: &Plan, store: &Store, sink: &dyn Sink, index: usize, run: Run) -> Outcome {
-    let find = |index: usize| {
-        let node = &plan.nodes[index];
-        match store.find_verified(node.stage.name(), &node.key) {
-            Lookup::Found(artefact) => Some(artefact),
-            Lookup::Missing => None,
-            Lookup::Damaged(error) => {
-                sink.emit(&Event::Warning { stage: node.label.clone(), message: error.to_string() });
-                None
-            }
-        }
-    };
-    if find(index).is_some() {
-        return Outcome::Done { fresh: false };
-    }
-    let (mut inputs, mut missing) = (Vec::new(), Vec::new());
-    for input in &plan.nodes[index].inputs {
-        match find(input.node) {
-            Some(artefact) => inputs.push((input.role.clone(), artefact)),
-            None if missing.contains(&input.node) => {}
-            None => missing.push(input.node),
-        }
-    }
-    if !missing.is_empty() {
-        return Outcome::Skipped(missing);
-    }
-    let (work, inputs) = (Work { plan, store, sink, run }, Inputs::new(inputs));
-    let attempt = || work.attempt(index, &inputs);
-    let attempt = thread::scope(|scope| {
-        let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, attempt);
-        match thread.map(thread::ScopedJoinHandle::join) {
-            Ok(Ok(attempt)) => attempt,
-            Ok(Err(panic)) => Err(panic_message(&*panic).to_owned()),
-            Err(error) => Err(format!("cannot start a thread: {error}")),
-        }
-    });
-    attempt.map_or_else(Outcome::Failed, |(_, fresh)| Outcome::Done { fresh })
 }
 
 /// How far the run is.
@@ -187,6 +135,7 @@ struct Board {
     taken: Load,
     ran: usize,
     failed: Vec<(usize, String)>,
+    interrupted: BTreeSet<usize>,
     artefacts: Vec<Option<Artefact>>,
 }
 
@@ -200,7 +149,8 @@ impl Board {
             .map(|(node, demand)| (*demand == Demand::Run).then(|| missing(node)))
             .collect();
         let ready = (0..plan.nodes.len()).filter(|&i| missing_inputs[i] == Some(0)).collect();
-        Self { missing_inputs, ready, running: 0, taken: Load::default(), ran: 0, failed: Vec::new(), artefacts }
+        let (failed, interrupted) = (Vec::new(), BTreeSet::new());
+        Self { missing_inputs, ready, running: 0, taken: Load::default(), ran: 0, failed, interrupted, artefacts }
     }
 
     fn done(&mut self, plan: &Plan, index: usize, artefact: Artefact, fresh: bool) {
@@ -236,9 +186,10 @@ impl Board {
     fn summary(mut self, plan: &Plan, store: &Store, demands: &[Demand]) -> Summary {
         let label = |index: usize| plan.nodes[index].label.clone();
         self.failed.sort();
-        let failed_nodes: BTreeSet<usize> = self.failed.iter().map(|(index, _)| *index).collect();
+        let begun: BTreeSet<usize> =
+            self.failed.iter().map(|(index, _)| *index).chain(self.interrupted.iter().copied()).collect();
         let skipped: Vec<String> = (0..plan.nodes.len())
-            .filter(|i| demands[*i] == Demand::Run && self.artefacts[*i].is_none() && !failed_nodes.contains(i))
+            .filter(|i| demands[*i] == Demand::Run && self.artefacts[*i].is_none() && !begun.contains(i))
             .map(label)
             .collect();
         for (artefact, node) in self.artefacts.iter_mut().zip(&plan.nodes) {
@@ -250,53 +201,12 @@ impl Board {
         }
         Summary {
             ran: self.ran,
-            cached: plan.nodes.len() - self.ran - self.failed.len() - skipped.len(),
+            cached: plan.nodes.len() - self.ran - begun.len() - skipped.len(),
             failed: self.failed.into_iter().map(|(index, error)| (label(index), error)).collect(),
+            interrupted: self.interrupted.into_iter().map(label).collect(),
             skipped,
             artefacts: self.artefacts,
         }
-    }
-}
-
-/// All that it takes to do a node's work.
-struct Work<'a> {
-    plan: &'a Plan,
-    store: &'a Store,
-    sink: &'a dyn Sink,
-    run: Run<'a>,
-}
-
-impl Work<'_> {
-    /// The node's result, and whether it was computed here; a failure, panics included, as text.
-    fn attempt(&self, index: usize, inputs: &Inputs) -> Result<(Artefact, bool), String> {
-        let label = &self.plan.nodes[index].label;
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.compute(index, inputs)))
-            .unwrap_or_else(|panic| Err(anyhow!("stage `{label}` panicked: {}", panic_message(&*panic))));
-        outcome.map_err(|error| {
-            let error = format!("{error:#}");
-            self.sink.emit(&Event::StageFailed { stage: label.clone(), error: error.clone() });
-            error
-        })
-    }
-
-    fn compute(&self, index: usize, inputs: &Inputs) -> anyhow::Result<(Artefact, bool)> {
-        let started = Instant::now();
-        let node = &self.plan.nodes[index];
-        let label = || node.label.clone();
-        let claim = self.store.claim(self.plan.identity(index), || {
-            self.sink.emit(&Event::StageWaiting { stage: label(), key: node.key.to_string() });
-        })?;
-        let (artefact, fresh) = match claim {
-            Claim::Done(artefact) => (artefact, false),
-            Claim::Work(workspace) => {
-                let resumed_from = workspace.checkpoints().latest_step();
-                self.sink.emit(&Event::StageStarted { stage: label(), key: node.key.to_string(), resumed_from });
-                (self.run)(node, inputs, &workspace, &Emitter::new(&node.label, self.sink))?;
-                (workspace.finish().context("the stage's work is done, its result could not be stored")?, true)
-            }
-        };
-        self.sink.emit(&Event::StageFinished { stage: label(), wall_seconds: started.elapsed().as_secs_f64() });
-        Ok((artefact, fresh))
     }
 }
 
@@ -320,23 +230,32 @@ impl Pool<'_> {
 
     fn worker(&self) {
         while let Some((index, inputs)) = self.next() {
+            // Dropped last: once its checkpoint is saved, the claim given up and the listeners told.
+            let _hold = self.work.hold(index);
             let outcome = self.work.attempt(index, &inputs);
             let mut board = self.board();
             board.running -= 1;
             board.taken = board.taken - self.limits.load(index);
             match outcome {
-                Ok((artefact, fresh)) => board.done(self.work.plan, index, artefact, fresh),
-                Err(error) => board.failed.push((index, error)),
+                Outcome::Done(artefact, fresh) => board.done(self.work.plan, index, *artefact, fresh),
+                Outcome::Interrupted => {
+                    board.interrupted.insert(index);
+                }
+                Outcome::NotBegun => {}
+                Outcome::Failed(error) => board.failed.push((index, error)),
             }
             drop(board);
             self.news.notify_all();
         }
     }
 
-    /// The next node that can run, with its inputs; none when nothing will become ready any more.
+    /// The next node that can run, with its inputs; none when nothing will become ready any more, or is to start.
     fn next(&self) -> Option<(usize, Inputs)> {
         let mut board = self.board();
         loop {
+            if self.work.stop.is_asked() {
+                return None;
+            }
             if let Some(index) = board.start(&self.limits) {
                 let inputs = self.work.plan.nodes[index].inputs.iter();
                 let artefacts =
@@ -353,12 +272,4 @@ impl Pool<'_> {
     fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }

@@ -33,10 +33,21 @@ pub(super) struct Planned {
 pub(super) fn plan(path: &Path, overrides: &[String]) -> Result<Planned, Failure> {
     let loaded = recipe::load(path, overrides).map_err(|faults| Failure::Recipe(faults.to_string()))?;
     let plan = stage::plan(&loaded.experiment).map_err(|error| Failure::usage(format!("{error:#}")))?;
-    let device = loaded.experiment.points.first().and_then(|point| serde_json::to_value(point.recipe.device).ok());
-    let device = device.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
+    let device = device(&loaded.experiment);
     let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
     Ok(Planned { experiment: loaded.experiment, plan, device, warnings })
+}
+
+/// A run that was submitted earlier, as it was planned then.
+pub(super) fn planned(run: Frozen) -> Planned {
+    let device = device(&run.experiment);
+    Planned { experiment: run.experiment, plan: run.plan, device, warnings: Vec::new() }
+}
+
+/// What the recipe of `experiment` calls its device.
+pub(super) fn device(experiment: &Experiment) -> String {
+    let device = experiment.points.first().and_then(|point| serde_json::to_value(point.recipe.device).ok());
+    device.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// What a local run may use at once; `own` wins over the recipe.

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::output::{self, Failure, note};
 use super::rooms::{self, Planned};
-use super::{RecipeArgs, StoreArgs, interrupt};
+use super::{RecipeArgs, StoreArgs, interrupt, slurm};
 use crate::events::{Bars, Fan, JsonLines, Plain, Sink};
+use crate::launch::Frozen;
 use crate::recipe::Experiment;
 use crate::recipe::launch::Local;
 use crate::stage::execute::{Summary, execute};
@@ -27,6 +28,12 @@ use crate::units::{Count, Memory};
 pub(super) struct RunArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
+    /// Who carries the run out; `slurm` submits it as job arrays and returns at once
+    #[arg(long, value_enum, default_value_t = Launcher::Local)]
+    launcher: Launcher,
+    /// Print the scripts that `--launcher slurm` would submit, and submit nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
@@ -34,6 +41,15 @@ pub(super) struct RunArgs {
     /// Where report and events.jsonl are written [default: reports/<recipe>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+}
+
+/// Who carries a run out.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Launcher {
+    /// This process
+    Local,
+    /// Slurm, as job arrays
+    Slurm,
 }
 
 /// What a local run may use at once.
@@ -83,14 +99,29 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let planned = rooms::plan(&args.recipe.recipe, &args.recipe.overrides)?;
     planned.warnings.iter().for_each(|warning| note(warning.trim_end()));
     let store = args.store.open()?.on_device(&planned.device);
+    match (args.launcher, args.dry_run) {
+        (Launcher::Slurm, dry_run) => return slurm::submit(planned, &store, args.out.as_deref(), dry_run),
+        (Launcher::Local, false) => {}
+        (Launcher::Local, true) => {
+            let recipe = args.recipe.recipe.display();
+            return Err(Failure::usage(format!(
+                "`--dry-run` prints scripts for a queue: add `--launcher slurm` (what a local run would do is said by \
+                 `runner plan {recipe}`)"
+            )));
+        }
+    }
     let limits = args.limits.limits(&planned, &store)?;
     complete(planned.experiment, &store, limits, args.out.as_deref())
 }
 
 /// Only a missing report is made here: a command of that name must not start hours of training.
 pub(super) fn report(args: &ReportArgs) -> Result<(), Failure> {
-    let planned = rooms::plan(&args.recipe.recipe, &args.recipe.overrides)?;
-    let store = args.store.open()?.on_device(&planned.device);
+    let store = args.store.open()?;
+    let planned = match args.recipe.recipe.to_str().map(|id| Frozen::open(id, &store)) {
+        Some(Ok(run)) if args.recipe.overrides.is_empty() => rooms::planned(run),
+        _ => rooms::plan(&args.recipe.recipe, &args.recipe.overrides)?,
+    };
+    let store = store.on_device(&planned.device);
     let statuses = statuses(&planned.plan, &store);
     let missing = planned
         .plan

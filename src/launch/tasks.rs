@@ -4,8 +4,8 @@
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -79,10 +79,14 @@ impl Task {
     /// # Errors
     /// When the store is not writable.
     pub fn write(&mut self, state: State, run: &Frozen, store: &Store) -> Result<(), Error> {
+        self.write_to(&path(run, store, &self.key), state)
+    }
+
+    fn write_to(&mut self, path: &Path, state: State) -> Result<(), Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         (self.state, self.time) = (state, now.map_or(0, |now| now.as_secs()));
         let bytes = serde_json::to_vec_pretty(self).expect("strings and numbers are JSON");
-        write_atomically(&path(run, store, &self.key), &bytes)
+        write_atomically(path, &bytes)
     }
 }
 
@@ -91,21 +95,21 @@ fn path(run: &Frozen, store: &Store, key: &Key) -> PathBuf {
 }
 
 /// Keeps a task's status file in step with what happens.
-pub struct Keeper<'a> {
-    run: &'a Frozen,
-    store: &'a Store,
+#[derive(Debug)]
+pub struct Keeper {
+    path: PathBuf,
     task: Mutex<Task>,
 }
 
-impl<'a> Keeper<'a> {
-    /// The keeper of the status of `node`.
+impl Keeper {
+    /// The keeper of the status of `node` in `run`.
     #[must_use]
-    pub fn new(run: &'a Frozen, store: &'a Store, node: &Node) -> Self {
+    pub fn new(run: &Frozen, store: &Store, node: &Node) -> Self {
         let mut task = Task::find(run, store, node).unwrap_or_else(|| Task::new(node));
         let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let element = || Some(format!("{}_{}", variable("SLURM_ARRAY_JOB_ID")?, variable("SLURM_ARRAY_TASK_ID")?));
         task.job = element().or_else(|| variable("SLURM_JOB_ID")).or(task.job);
-        Self { run, store, task: Mutex::new(task) }
+        Self { path: path(run, store, &node.key), task: Mutex::new(task) }
     }
 
     /// Writes the status down as `state`, because of `error` if there is one.
@@ -114,16 +118,20 @@ impl<'a> Keeper<'a> {
     }
 
     fn change(&self, state: State, change: impl FnOnce(&mut Task)) {
-        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut task = self.task();
         change(&mut task);
         // The status is for people: the work goes on without it.
-        if let Err(error) = task.write(state, self.run, self.store) {
+        if let Err(error) = task.write_to(&self.path, state) {
             tracing::warn!("the status of `{}` is lost: {error}", task.label);
         }
     }
+
+    fn task(&self) -> MutexGuard<'_, Task> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-impl Sink for Keeper<'_> {
+impl Sink for Keeper {
     fn emit(&self, event: &Event) {
         match event {
             Event::StageStarted { resumed_from, .. } => self.change(State::Running, |task| {
@@ -132,10 +140,12 @@ impl Sink for Keeper<'_> {
                 (task.error, task.step) = (None, *resumed_from);
             }),
             Event::Progress { done, unit, .. } if unit == "steps" || unit == "iterations" => {
-                self.task.lock().unwrap_or_else(PoisonError::into_inner).step = Some(*done);
+                self.task().step = Some(*done);
             }
             Event::StageFinished { .. } => self.set(State::Done, None),
             Event::StageFailed { error, .. } => self.set(State::Failed, Some(error.clone())),
+            Event::StageInterrupted { step, .. } => self.change(State::Interrupted, |task| task.step = Some(*step)),
+            Event::RunInterrupted if self.task().state == State::Running => self.set(State::Interrupted, None),
             _ => {}
         }
     }

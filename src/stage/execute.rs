@@ -44,14 +44,19 @@ impl Inputs {
     /// # Errors
     /// When the node has no such input.
     pub fn artefact(&self, role: &str) -> anyhow::Result<&Artefact> {
-        let found = self.artefacts.iter().find(|(name, _)| name == role);
-        found.map(|(_, artefact)| artefact).ok_or_else(|| {
+        self.find(role).ok_or_else(|| {
             let roles: Vec<_> = self.artefacts.iter().map(|(name, _)| format!("`{name}`")).collect();
             anyhow!(
                 "expected an input `{role}`, found {}",
                 if roles.is_empty() { "none".into() } else { roles.join(", ") }
             )
         })
+    }
+
+    /// The input of the role `role`, where the node has one.
+    #[must_use]
+    pub fn find(&self, role: &str) -> Option<&Artefact> {
+        self.artefacts.iter().find(|(name, _)| name == role).map(|(_, artefact)| artefact)
     }
 
     /// The inputs whose role begins with `prefix`, with what follows it, in the node's order.

@@ -43,14 +43,19 @@ impl Inputs {
     /// # Errors
     /// When the node has no such input.
     pub fn artefact(&self, role: &str) -> anyhow::Result<&Artefact> {
-        let found = self.artefacts.iter().find(|(name, _)| name == role);
-        found.map(|(_, artefact)| artefact).ok_or_else(|| {
+        self.find(role).ok_or_else(|| {
             let roles: Vec<_> = self.artefacts.iter().map(|(name, _)| format!("`{name}`")).collect();
             anyhow!(
                 "expected an input `{role}`, found {}",
                 if roles.is_empty() { "none".into() } else { roles.join(", ") }
             )
         })
+    }
+
+    /// The input of the role `role`, where the node has one.
+    #[must_use]
+    pub fn find(&self, role: &str) -> Option<&Artefact> {
+        self.artefacts.iter().find(|(name, _)| name == role).map(|(_, artefact)| artefact)
     }
 
     /// The inputs whose role begins with `prefix`, with what follows it, in the node's order.
@@ -105,14 +110,22 @@ pub fn execute(
     let wanted = demands.iter().filter(|demand| **demand == Demand::Run).count();
     let cached = plan.nodes.len() - wanted;
     sink.emit(&Event::RunStarted { recipe: plan.recipe.clone(), stages: plan.nodes.len(), cached });
-    reason::remember(plan, store, &[])?;
+    // What is remembered explains and decides nothing: only who has to write anyway need fail for it.
+    let forgotten = |error: anyhow::Error| {
+        let message = format!("`plan` and `ls` will not know of this run: {error:#}");
+        sink.emit(&Event::Warning { stage: String::new(), message });
+    };
+    match reason::remember(plan, store, &[]) {
+        Err(error) if wanted > 0 => return Err(error),
+        remembered => remembered.unwrap_or_else(forgotten),
+    }
 
     let (jobs, board) = (limits.jobs.clamp(1, wanted.max(1)), Mutex::new(Board::new(plan, &demands, artefacts)));
     let pool = Pool { work: Work { plan, store, sink, stop, run }, limits, board, news: Condvar::new() };
     pool.run(jobs);
     let board = pool.board.into_inner().unwrap_or_else(PoisonError::into_inner);
     let summary = board.summary(plan, store, &demands);
-    reason::remember(plan, store, &summary.failed)?;
+    reason::remember(plan, store, &summary.failed).unwrap_or_else(forgotten);
     if !stop.is_asked() {
         sink.emit(&Event::RunFinished {
             ran: summary.ran,

@@ -114,12 +114,15 @@ impl Work<'_> {
         let started = Instant::now();
         let node = &self.plan.nodes[index];
         let label = || node.label.clone();
-        let mut waits = false;
-        let claim = self.store.claim(self.plan.identity(index), || {
-            if !waits {
-                self.sink.emit(&Event::StageWaiting { stage: label(), key: node.key.to_string() });
+        let mut told = None;
+        let claim = self.store.claim(self.plan.identity(index), |owner| {
+            let owner = owner.map(ToString::to_string);
+            // Whoever has just got the lock has not signed its claim yet: it is waited for under its name a moment later.
+            if told.as_ref().is_none_or(|told: &Option<String>| owner.is_some() && *told != owner) {
+                let (stage, key) = (label(), node.key.to_string());
+                self.sink.emit(&Event::StageWaiting { stage, key, owner: owner.clone() });
+                told = Some(owner);
             }
-            waits = true;
             !self.stop.is_asked()
         })?;
         let (artefact, fresh) = match claim {
@@ -130,6 +133,7 @@ impl Work<'_> {
                 self.sink.emit(&Event::StageStarted { stage: label(), key: node.key.to_string(), resumed_from });
                 let worked = (self.run)(node, inputs, &workspace, &Emitter::new(&node.label, self.sink));
                 if let Err(error) = worked {
+                    workspace.check_claim()?;
                     let Interrupted { step } = error.downcast()?;
                     let folder = workspace.checkpoints().folder(step).display().to_string();
                     // The claim first: who hears of it may go on from there.

@@ -161,7 +161,11 @@ fn without_slurm_the_message_says_so() {
 fn a_signal_before_the_beginning_is_refused() {
     let lab = lab();
     let said = said(&lab, &["run", "launch.toml", "--launcher", "slurm", "--set", "launch.stages.ppo.time=\"1m\""]);
-    assert!(said.err.contains("expected `slurm.signal_seconds` below their time of 60 seconds, found 120"), "{}", said.err);
+    assert!(
+        said.err.contains("expected `slurm.signal_seconds` below their time of 60 seconds, found 120"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
@@ -171,7 +175,9 @@ fn single_stages_make_the_same_results_as_a_run() {
     let (id, folder) = run(&lab);
     let skipped = lab.said(&["exec-stage", &id, &key(&lab, "sft")]);
     assert_eq!(skipped.code, Some(1));
-    assert!(skipped.err.contains("stage `sft/seed=0` is skipped: it is made from what is not there: `data`, `tokenizer`"));
+    assert!(
+        skipped.err.contains("stage `sft/seed=0` is skipped: it is made from what is not there: `data`, `tokenizer`")
+    );
     let path = folder.join("run.json").display().to_string();
     let one = lab.said(&["exec-stage", &path, &key(&lab, "data")[..8]]).fine();
     assert!(one.err.contains("✓ data"), "{}", one.err);

@@ -75,7 +75,8 @@ impl Slurm {
         fs::write(path("slurm.conf"), slurm.config()).unwrap();
         let munge = ["socket", "key-file", "pid-file", "log-file", "seed-file"];
         let files = ["socket", "key", "munged.pid", "munged.log", "seed"];
-        let mut munged: Vec<String> = munge.iter().zip(files).map(|(o, file)| format!("--{o}={}", path(file))).collect();
+        let mut munged: Vec<String> =
+            munge.iter().zip(files).map(|(o, file)| format!("--{o}={}", path(file))).collect();
         munged.extend(["--foreground".to_owned(), "--force".to_owned()]);
         slurm.daemon("munged", &munged);
         slurm.daemon("slurmctld", &["-D".to_owned()]);
@@ -212,9 +213,10 @@ fn a_sweep_on_slurm_ends_like_a_local_one() {
 
     // Stopped twice in mid-training: by a person who puts it back into the queue, and because its time is nearly over.
     for (attempt, stop) in [(1, "scontrol requeue"), (2, "scancel --batch --signal=USR1")] {
-        let checkpoint = lab.path(".runner/partial").join(&long).join("checkpoint");
+        let partial = lab.path(".runner/partial").join(&long);
+        let saved = || tiny::files(&partial).iter().any(|file| file.to_string_lossy().contains("checkpoint/step-"));
         let begun = |status: &Value| status["state"] == "running" && status["attempt"] == attempt;
-        slurm.until("the long task trains", || begun(&status(&long)) && !tiny::files(&checkpoint).is_empty());
+        slurm.until("the long task trains", || begun(&status(&long)) && saved());
         let job = status(&long)["job"].as_str().unwrap().to_owned();
         let (program, arguments) = stop.split_once(' ').unwrap();
         slurm.ask(program, &arguments.split(' ').chain([job.as_str()]).collect::<Vec<_>>());

@@ -102,9 +102,10 @@ fn find(plan: &Plan, digits: &str) -> Result<usize, Failure> {
             "expected the key of one of the run's {} stages, found `{digits}`",
             plan.nodes.len()
         ))),
-        several => {
-            Err(Failure::usage(format!("`{digits}` begins the keys of {} stages: more digits tell them apart", several.len())))
-        }
+        several => Err(Failure::usage(format!(
+            "`{digits}` begins the keys of {} stages: more digits tell them apart",
+            several.len()
+        ))),
     }
 }
 

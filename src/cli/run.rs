@@ -77,8 +77,7 @@ struct LimitArgs {
 
 impl LimitArgs {
     fn limits(&self, planned: &Planned, store: &Store) -> Result<Limits, Failure> {
-        let own =
-            Local { cores: self.cores, memory: self.memory.clone(), devices: self.devices, jobs: self.jobs };
+        let own = Local { cores: self.cores, memory: self.memory.clone(), devices: self.devices, jobs: self.jobs };
         let limits = rooms::local_limits(planned, store, own)?;
         Ok(Limits { fail_fast: self.fail_fast && !self.keep_going, ..limits })
     }
@@ -205,7 +204,9 @@ fn failures(plan: &Plan, summary: &Summary, fail_fast: bool) -> String {
     let errors = summary.failed.iter().map(|(label, error)| format!("\n  `{label}`: {error}"));
     let stopped = match summary.skipped.as_slice() {
         [] => String::new(),
-        [label, more @ ..] if fail_fast => format!("\nnot run, because of the failure: `{label}` and {} more", more.len()),
+        [label, more @ ..] if fail_fast => {
+            format!("\nnot run, because of the failure: `{label}` and {} more", more.len())
+        }
         [label] => format!("\nnot run, because it is made from what failed: `{label}`"),
         [label, more @ ..] => {
             format!("\nnot run, because they are made from what failed: `{label}` and {} more", more.len())

@@ -85,10 +85,9 @@ fn excess(load: Load, capacity: Load) -> String {
         ("memory", "M", load.memory, capacity.memory),
         ("devices", "", load.devices, capacity.devices),
     ];
-    let beyond = kinds.into_iter().filter(|(_, _, needed, allowed)| needed > allowed).map(
-        |(name, unit, needed, allowed)| {
+    let beyond =
+        kinds.into_iter().filter(|(_, _, needed, allowed)| needed > allowed).map(|(name, unit, needed, allowed)| {
             format!("it needs {needed}{unit} of `{name}`, and the limit of this run is {allowed}{unit}")
-        },
-    );
+        });
     beyond.collect::<Vec<_>>().join("; ")
 }

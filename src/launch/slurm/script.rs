@@ -52,7 +52,9 @@ impl Scripts<'_> {
         let command = ["exec-stage", "--store", &text(&store)?, &self.run.id].map(quoted).join(" ");
         let command = format!("{} {command}", quoted(&text(&program)?));
         let nodes = array.tasks.iter().map(|&task| &self.run.plan.nodes[task]);
-        let tasks: Vec<_> = nodes.map(|node| context! { key => node.key.as_str(), label => node.label.replace(char::is_control, " ") }).collect();
+        let tasks: Vec<_> = nodes
+            .map(|node| context! { key => node.key.as_str(), label => node.label.replace(char::is_control, " ") })
+            .collect();
         let slurm = array.resources.slurm.clone().unwrap_or_default();
         let throttle = slurm.max_parallel.map_or_else(String::new, |most| format!("%{}", most.get()));
         let mut options = vec![format!("--array=0-{}{throttle}", tasks.len() - 1)];
@@ -157,5 +159,9 @@ fn text(path: &Path) -> Result<String> {
 /// `word` as a shell reads it as one word.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-+=:,./@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }

@@ -41,6 +41,11 @@ impl Panel {
         self.values.iter().sum::<f64>() / self.values.len() as f64
     }
 
+    /// One slice for each seed.
+    pub fn rows(&self) -> impl Iterator<Item = &[f64]> {
+        self.values.chunks_exact(self.prompts.len())
+    }
+
     /// The difference to `other` on the seeds and prompts that both have; none where they have none in common.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Option<Self> {

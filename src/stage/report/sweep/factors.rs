@@ -1,0 +1,199 @@
+//! What each axis does: means by level, effects over matching points, two factors at a time, trends of sampled axes.
+
+use rayon::prelude::*;
+
+use super::Estimator;
+use super::gather::{Gathered, Measured};
+use crate::eval::{Panel, holm, spearman};
+use crate::recipe::{Axis, Experiment};
+use crate::report::sweep::{FactorLevel, LevelPair, Quantity, Trend, TrendValue};
+
+/// A sweep's results, ready to be compared.
+pub(super) struct Factors<'a> {
+    experiment: &'a Experiment,
+    points: &'a [Gathered],
+    quantities: Vec<Quantity>,
+    estimator: Estimator,
+}
+
+/// A quantity at one point.
+enum At<'a> {
+    /// The point's recipe does not ask for it.
+    Unasked,
+    /// It failed or is missing.
+    Absent,
+    /// Seeds by prompts.
+    Known(&'a Panel),
+}
+
+impl<'a> Factors<'a> {
+    pub(super) fn new(
+        experiment: &'a Experiment,
+        points: &'a [Gathered],
+        first_variant: &str,
+        estimator: Estimator,
+    ) -> Self {
+        Self { experiment, points, quantities: quantities(points, first_variant), estimator }
+    }
+
+    /// Levels of every factor; p-values are corrected over all effects.
+    pub(super) fn levels(&self) -> Vec<FactorLevel> {
+        let mut wanted = Vec::new();
+        for axis in self.factors() {
+            for quantity in &self.quantities {
+                wanted.extend((0..self.experiment.axes[axis].levels.len()).map(|level| (axis, quantity, level)));
+            }
+        }
+        let mut levels: Vec<FactorLevel> =
+            wanted.into_par_iter().map(|(axis, quantity, level)| self.level(axis, quantity, level)).collect();
+        let mut effects: Vec<_> = levels.iter_mut().filter_map(|level| level.effect.as_mut()).collect();
+        let corrected = holm(&effects.iter().map(|effect| effect.p_value).collect::<Vec<_>>());
+        effects.iter_mut().zip(corrected).for_each(|(effect, p)| effect.p_holm = Some(p));
+        levels
+    }
+
+    fn level(&self, axis: usize, quantity: &Quantity, level: usize) -> FactorLevel {
+        let here = |point: usize| self.experiment.points[point].levels.get(axis) == Some(&Some(level));
+        let (mean_points, points, missing) = self.mean(quantity, here);
+        let pairs: Vec<(&Panel, &Panel)> =
+            (0..self.points.len()).filter(|&point| level > 0 && here(point)).filter_map(|point| {
+                let partner = self.partner(axis, point)?;
+                match (self.at(point, quantity), self.at(partner, quantity)) {
+                    (At::Known(ours), At::Known(theirs)) => Some((ours, theirs)),
+                    _ => None,
+                }
+            }).collect();
+        let Axis { name, levels, .. } = &self.experiment.axes[axis];
+        FactorLevel {
+            axis: name.clone(),
+            level: levels[level].name.clone(),
+            quantity: quantity.clone(),
+            points,
+            missing,
+            mean_points,
+            effect: self.estimator.effect(&pairs),
+        }
+    }
+
+    /// The point that differs from `point` in taking the first level of `axis`, and in nothing else.
+    fn partner(&self, axis: usize, point: usize) -> Option<usize> {
+        let mut levels = self.experiment.points[point].levels.clone();
+        levels[axis] = Some(0);
+        self.experiment.points.iter().position(|other| other.levels == levels)
+    }
+
+    /// Every two factors' levels together.
+    pub(super) fn level_pairs(&self) -> Vec<LevelPair> {
+        let mut pairs = Vec::new();
+        let factors = self.factors();
+        for (place, &a) in factors.iter().enumerate() {
+            for &b in &factors[place + 1..] {
+                for quantity in &self.quantities {
+                    for i in 0..self.experiment.axes[a].levels.len() {
+                        pairs.extend((0..self.experiment.axes[b].levels.len()).map(|j| {
+                            let here = |point: usize| {
+                                let levels = &self.experiment.points[point].levels;
+                                levels.get(a) == Some(&Some(i)) && levels.get(b) == Some(&Some(j))
+                            };
+                            let (mean_points, points, missing) = self.mean(quantity, here);
+                            let axes = [a, b].map(|axis| self.experiment.axes[axis].name.clone());
+                            let levels =
+                                [(a, i), (b, j)].map(|(axis, level)| self.experiment.axes[axis].levels[level].name.clone());
+                            LevelPair { axes, levels, quantity: quantity.clone(), points, missing, mean_points }
+                        }));
+                    }
+                }
+            }
+        }
+        pairs
+    }
+
+    /// Quantities over the values of sampled axes.
+    pub(super) fn trends(&self) -> Vec<Trend> {
+        let sampled = (0..self.experiment.axes.len()).filter(|&axis| is_trend(&self.experiment.axes[axis]));
+        sampled.flat_map(|axis| self.quantities.iter().map(move |quantity| self.trend(axis, quantity))).collect()
+    }
+
+    fn trend(&self, axis: usize, quantity: &Quantity) -> Trend {
+        let (mut values, mut missing) = (Vec::new(), 0);
+        for (index, point) in self.experiment.points.iter().enumerate() {
+            let Some(value) = self.experiment.level(point, axis).and_then(|level| level.value.as_f64()) else { continue };
+            match self.at(index, quantity) {
+                At::Known(panel) => values.push(TrendValue { value, mean_points: 100.0 * panel.mean() }),
+                At::Absent => missing += 1,
+                At::Unasked => {}
+            }
+        }
+        let spearman = spearman(&values.iter().map(|at| [at.value, at.mean_points]).collect::<Vec<_>>());
+        let axis = self.experiment.axes[axis].name.clone();
+        Trend { axis, quantity: quantity.clone(), spearman, missing, values }
+    }
+
+    /// Axes whose levels are compared.
+    fn factors(&self) -> Vec<usize> {
+        (0..self.experiment.axes.len()).filter(|&axis| !is_trend(&self.experiment.axes[axis])).collect()
+    }
+
+    /// The mean of `quantity` over the points `here`, in points, with how many are in it and how many are missing.
+    fn mean(&self, quantity: &Quantity, here: impl Fn(usize) -> bool) -> (Option<f64>, usize, usize) {
+        let (mut sum, mut known, mut missing) = (0.0, 0, 0);
+        for point in (0..self.points.len()).filter(|&point| here(point)) {
+            match self.at(point, quantity) {
+                At::Known(panel) => (sum, known) = (sum + 100.0 * panel.mean(), known + 1),
+                At::Absent => missing += 1,
+                At::Unasked => {}
+            }
+        }
+        ((known > 0).then(|| sum / known as f64), known, missing)
+    }
+
+    fn at(&self, point: usize, quantity: &Quantity) -> At<'a> {
+        let results = &self.points[point].results;
+        let of = |variant: &str| {
+            let here = |m: &&Measured| {
+                m.result.variant == variant && quantity.budget.is_none_or(|budget| budget == m.result.budget)
+            };
+            results.iter().find(here)
+        };
+        let (measured, against) = (of(&quantity.variant), quantity.against.as_deref().map(of));
+        match (measured, against) {
+            (None, _) | (_, Some(None)) => At::Unasked,
+            (Some(measured), None) => measured.outcomes.as_ref().map_or(At::Absent, At::Known),
+            (Some(measured), Some(_)) => measured.lead.as_ref().map_or(At::Absent, At::Known),
+        }
+    }
+}
+
+/// Whether an axis is plotted against its values; a sampled axis of names is a factor.
+fn is_trend(axis: &Axis) -> bool {
+    axis.sampled && axis.levels.iter().all(|level| level.value.is_number())
+}
+
+/// Every variant's win rate and lead, by budget. Where each point has one budget of its own, budgets are what an axis
+/// changes, and quantities are not split by them.
+fn quantities(points: &[Gathered], first_variant: &str) -> Vec<Quantity> {
+    let mut variants: Vec<&str> = Vec::new();
+    let mut budgets: Vec<usize> = Vec::new();
+    for result in points.iter().flat_map(|point| &point.results).map(|measured| &measured.result) {
+        if !variants.contains(&result.variant.as_str()) {
+            variants.push(&result.variant);
+        }
+        if !budgets.contains(&result.budget) {
+            budgets.push(result.budget);
+        }
+    }
+    let own = |point: &Gathered| point.results.iter().all(|m| m.result.budget == point.results[0].result.budget);
+    budgets.sort_unstable();
+    let budgets: Vec<Option<usize>> = match budgets.as_slice() {
+        [_, _, ..] if points.iter().all(own) => vec![None],
+        _ => budgets.into_iter().map(Some).collect(),
+    };
+    let mut quantities = Vec::new();
+    for budget in budgets {
+        let quantity = |variant: &str, against| Quantity { variant: variant.to_owned(), against, budget };
+        quantities.extend(variants.iter().map(|variant| quantity(variant, None)));
+        let others = variants.iter().filter(|variant| **variant != first_variant);
+        quantities.extend(others.map(|variant| quantity(variant, Some(first_variant.to_owned()))));
+    }
+    quantities
+}

@@ -15,6 +15,7 @@ use crate::recipe::Experiment;
 use crate::recipe::diagnostics::did_you_mean;
 use crate::stage::execute::Inputs;
 use crate::stage::node::{Node, Plan};
+use crate::stage::stop::Stop;
 use crate::store::{Artefact, Store, Workspace};
 use crate::{recipe, report, stage};
 
@@ -53,8 +54,9 @@ pub(super) fn run_stage(
     inputs: &Inputs,
     workspace: &Workspace,
     emitter: &Emitter,
+    stop: &Stop,
 ) -> anyhow::Result<()> {
-    stage::run(&run.recipe(node, store), node, inputs, workspace, emitter)
+    stage::run(&run.recipe(node, store), node, inputs, workspace, emitter, stop)
 }
 
 pub(super) fn explain(key: &str) -> Result<String, Failure> {

@@ -253,7 +253,7 @@ pub struct Quantity {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FactorLevel {
-    /// The axis.
+    /// The axis; `a + b` for axes that always change together.
     pub axis: String,
     /// Its level.
     pub level: String,

@@ -81,8 +81,7 @@ fn factor(report: &SweepReport, lead: bool) -> Option<String> {
         let rank = |(_, effect): &(&FactorLevel, &Effect)| (strength(effect), effect.difference_points.abs());
         if rank(&other) > rank(&best) { other } else { best }
     })?;
-    let axis = report.axes.iter().find(|axis| axis.name == level.axis)?;
-    let first = &axis.levels.first()?.name;
+    let first = &report.factors.iter().find(|other| other.axis == level.axis)?.level;
     let what = level.quantity.against.as_ref().map_or_else(
         || format!("the win rate of `{}`", level.quantity.variant),
         |against| format!("the lead of `{}` over `{against}`", level.quantity.variant),

@@ -53,8 +53,6 @@ pub struct Gap<'a> {
 #[derive(Serialize)]
 pub struct Section<'a> {
     pub axis: &'a str,
-    /// The level that others are compared with.
-    pub first: &'a str,
     /// In words; empty where there is nothing to tell apart.
     pub budget: String,
     pub table: Table,
@@ -111,45 +109,42 @@ pub fn view(report: &SweepReport) -> View<'_> {
     }
 }
 
-fn factors(report: &SweepReport) -> Vec<Section<'_>> {
+fn factors<'a>(report: &'a SweepReport) -> Vec<Section<'a>> {
     let names = names(report.factors.iter().map(|level| &level.quantity));
-    let section = |levels: Vec<&'_ FactorLevel>| {
-        let axis = report.axes.iter().find(|axis| axis.name == levels[0].axis)?;
-        let first = axis.levels.first().map_or("", |level| level.name.as_str());
+    let section = |levels: Vec<&'a FactorLevel>| {
+        let (axis, first) = (&levels[0].axis, &levels[0].level);
         let kind = |lead: bool| {
             let levels: Vec<&FactorLevel> =
                 levels.iter().copied().filter(|level| level.quantity.against.is_some() == lead).collect();
-            chart("effect", &axis.name, &levels.first()?.quantity, &effects::chart(&levels, first, &names)?)
+            chart("effect", axis, &levels.first()?.quantity, &effects::chart(&levels, first, &names)?)
         };
-        Some(Section {
-            axis: &axis.name,
-            first,
+        Section {
+            axis,
             budget: budget(&levels[0].quantity),
             charts: [false, true].into_iter().filter_map(kind).collect(),
             table: tables::factor(&levels),
-        })
+        }
     };
-    grouped(&report.factors, |level| (&level.axis, level.quantity.budget)).into_iter().filter_map(section).collect()
+    grouped(&report.factors, |level| (&level.axis, level.quantity.budget)).into_iter().map(section).collect()
 }
 
-fn trends(report: &SweepReport) -> Vec<Section<'_>> {
+fn trends<'a>(report: &'a SweepReport) -> Vec<Section<'a>> {
     let names = names(report.trends.iter().map(|trend| &trend.quantity));
-    let section = |trends: Vec<&'_ Trend>| {
-        let axis = report.axes.iter().find(|axis| axis.name == trends[0].axis)?;
+    let section = |trends: Vec<&'a Trend>| {
+        let axis = &trends[0].axis;
         let kind = |lead: bool| {
             let trends: Vec<&Trend> =
                 trends.iter().copied().filter(|trend| trend.quantity.against.is_some() == lead).collect();
-            chart("trend", &axis.name, &trends.first()?.quantity, &scatter::chart(&trends, &names)?)
+            chart("trend", axis, &trends.first()?.quantity, &scatter::chart(&trends, &names)?)
         };
-        Some(Section {
-            axis: &axis.name,
-            first: "",
+        Section {
+            axis,
             budget: budget(&trends[0].quantity),
             charts: [false, true].into_iter().filter_map(kind).collect(),
             table: tables::trends(&trends),
-        })
+        }
     };
-    grouped(&report.trends, |trend| (&trend.axis, trend.quantity.budget)).into_iter().filter_map(section).collect()
+    grouped(&report.trends, |trend| (&trend.axis, trend.quantity.budget)).into_iter().map(section).collect()
 }
 
 fn level_pairs(report: &SweepReport) -> Vec<PairSection> {

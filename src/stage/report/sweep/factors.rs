@@ -12,8 +12,16 @@ use crate::report::sweep::{FactorLevel, LevelPair, Quantity, Trend, TrendValue};
 pub(super) struct Factors<'a> {
     experiment: &'a Experiment,
     points: &'a [Gathered],
+    factors: Vec<Factor>,
     quantities: Vec<Quantity>,
     estimator: Estimator,
+}
+
+/// Axes that always change together, so that their effects cannot be told apart; mostly one.
+struct Factor {
+    axes: Vec<usize>,
+    name: String,
+    levels: Vec<String>,
 }
 
 /// A quantity at one point.
@@ -33,40 +41,38 @@ impl<'a> Factors<'a> {
         first_variant: &str,
         estimator: Estimator,
     ) -> Self {
-        Self { experiment, points, quantities: quantities(points, first_variant), estimator }
+        let (factors, quantities) = (factors(experiment), quantities(points, first_variant));
+        Self { experiment, points, factors, quantities, estimator }
     }
 
     /// Levels of every factor; p-values are corrected over all effects.
     pub(super) fn levels(&self) -> Vec<FactorLevel> {
         let mut wanted = Vec::new();
-        for axis in self.factors() {
+        for factor in &self.factors {
             for quantity in &self.quantities {
-                wanted.extend((0..self.experiment.axes[axis].levels.len()).map(|level| (axis, quantity, level)));
+                wanted.extend((0..factor.levels.len()).map(|level| (factor, quantity, level)));
             }
         }
         let mut levels: Vec<FactorLevel> =
-            wanted.into_par_iter().map(|(axis, quantity, level)| self.level(axis, quantity, level)).collect();
+            wanted.into_par_iter().map(|(factor, quantity, level)| self.level(factor, quantity, level)).collect();
         let mut effects: Vec<_> = levels.iter_mut().filter_map(|level| level.effect.as_mut()).collect();
         let corrected = holm(&effects.iter().map(|effect| effect.p_value).collect::<Vec<_>>());
         effects.iter_mut().zip(corrected).for_each(|(effect, p)| effect.p_holm = Some(p));
         levels
     }
 
-    fn level(&self, axis: usize, quantity: &Quantity, level: usize) -> FactorLevel {
-        let here = |point: usize| self.experiment.points[point].levels.get(axis) == Some(&Some(level));
+    fn level(&self, factor: &Factor, quantity: &Quantity, level: usize) -> FactorLevel {
+        let here = |point: usize| self.takes(point, factor, level);
         let (mean_points, points, missing) = self.mean(quantity, here);
+        let pair = |point: usize| match (self.at(point, quantity), self.at(self.partner(factor, point)?, quantity)) {
+            (At::Known(ours), At::Known(theirs)) => Some((ours, theirs)),
+            _ => None,
+        };
         let pairs: Vec<(&Panel, &Panel)> =
-            (0..self.points.len()).filter(|&point| level > 0 && here(point)).filter_map(|point| {
-                let partner = self.partner(axis, point)?;
-                match (self.at(point, quantity), self.at(partner, quantity)) {
-                    (At::Known(ours), At::Known(theirs)) => Some((ours, theirs)),
-                    _ => None,
-                }
-            }).collect();
-        let Axis { name, levels, .. } = &self.experiment.axes[axis];
+            (0..self.points.len()).filter(|&point| level > 0 && here(point)).filter_map(pair).collect();
         FactorLevel {
-            axis: name.clone(),
-            level: levels[level].name.clone(),
+            axis: factor.name.clone(),
+            level: factor.levels[level].clone(),
             quantity: quantity.clone(),
             points,
             missing,
@@ -75,37 +81,45 @@ impl<'a> Factors<'a> {
         }
     }
 
-    /// The point that differs from `point` in taking the first level of `axis`, and in nothing else.
-    fn partner(&self, axis: usize, point: usize) -> Option<usize> {
+    fn takes(&self, point: usize, factor: &Factor, level: usize) -> bool {
+        self.experiment.points[point].levels[factor.axes[0]] == Some(level)
+    }
+
+    /// The point that differs from `point` in taking the first level of `factor`, and in nothing else.
+    fn partner(&self, factor: &Factor, point: usize) -> Option<usize> {
         let mut levels = self.experiment.points[point].levels.clone();
-        levels[axis] = Some(0);
+        factor.axes.iter().for_each(|&axis| levels[axis] = Some(0));
         self.experiment.points.iter().position(|other| other.levels == levels)
     }
 
-    /// Every two factors' levels together.
+    /// Every two factors' levels together, where any point takes both.
     pub(super) fn level_pairs(&self) -> Vec<LevelPair> {
         let mut pairs = Vec::new();
-        let factors = self.factors();
-        for (place, &a) in factors.iter().enumerate() {
-            for &b in &factors[place + 1..] {
-                for quantity in &self.quantities {
-                    for i in 0..self.experiment.axes[a].levels.len() {
-                        pairs.extend((0..self.experiment.axes[b].levels.len()).map(|j| {
-                            let here = |point: usize| {
-                                let levels = &self.experiment.points[point].levels;
-                                levels.get(a) == Some(&Some(i)) && levels.get(b) == Some(&Some(j))
-                            };
-                            let (mean_points, points, missing) = self.mean(quantity, here);
-                            let axes = [a, b].map(|axis| self.experiment.axes[axis].name.clone());
-                            let levels =
-                                [(a, i), (b, j)].map(|(axis, level)| self.experiment.axes[axis].levels[level].name.clone());
-                            LevelPair { axes, levels, quantity: quantity.clone(), points, missing, mean_points }
-                        }));
-                    }
+        for (place, a) in self.factors.iter().enumerate() {
+            for b in &self.factors[place + 1..] {
+                let meet = |levels: &Vec<Option<usize>>| levels[a.axes[0]].is_some() && levels[b.axes[0]].is_some();
+                if self.experiment.points.iter().any(|point| meet(&point.levels)) {
+                    pairs.extend(self.quantities.iter().flat_map(|quantity| self.pairs_of(a, b, quantity)));
                 }
             }
         }
         pairs
+    }
+
+    fn pairs_of(&self, a: &Factor, b: &Factor, quantity: &Quantity) -> Vec<LevelPair> {
+        let pair = |i: usize, j: usize| {
+            let (mean_points, points, missing) =
+                self.mean(quantity, |point| self.takes(point, a, i) && self.takes(point, b, j));
+            LevelPair {
+                axes: [a.name.clone(), b.name.clone()],
+                levels: [a.levels[i].clone(), b.levels[j].clone()],
+                quantity: quantity.clone(),
+                points,
+                missing,
+                mean_points,
+            }
+        };
+        (0..a.levels.len()).flat_map(|i| (0..b.levels.len()).map(move |j| pair(i, j))).collect()
     }
 
     /// Quantities over the values of sampled axes.
@@ -127,11 +141,6 @@ impl<'a> Factors<'a> {
         let spearman = spearman(&values.iter().map(|at| [at.value, at.mean_points]).collect::<Vec<_>>());
         let axis = self.experiment.axes[axis].name.clone();
         Trend { axis, quantity: quantity.clone(), spearman, missing, values }
-    }
-
-    /// Axes whose levels are compared.
-    fn factors(&self) -> Vec<usize> {
-        (0..self.experiment.axes.len()).filter(|&axis| !is_trend(&self.experiment.axes[axis])).collect()
     }
 
     /// The mean of `quantity` over the points `here`, in points, with how many are in it and how many are missing.
@@ -167,6 +176,26 @@ impl<'a> Factors<'a> {
 /// Whether an axis is plotted against its values; a sampled axis of names is a factor.
 fn is_trend(axis: &Axis) -> bool {
     axis.sampled && axis.levels.iter().all(|level| level.value.is_number())
+}
+
+/// The axes whose levels are compared; those that always change together are one factor.
+fn factors(experiment: &Experiment) -> Vec<Factor> {
+    let mut factors: Vec<Factor> = Vec::new();
+    for (axis, Axis { name, levels, .. }) in experiment.axes.iter().enumerate().filter(|(_, axis)| !is_trend(axis)) {
+        let together = |factor: &&mut Factor| {
+            experiment.points.iter().all(|point| point.levels[factor.axes[0]] == point.levels[axis])
+        };
+        if let Some(factor) = factors.iter_mut().find(together) {
+            factor.axes.push(axis);
+            factor.name = format!("{} + {name}", factor.name);
+            let names = factor.levels.iter().zip(levels);
+            factor.levels = names.map(|(first, second)| format!("{first} + {}", second.name)).collect();
+        } else {
+            let levels = levels.iter().map(|level| level.name.clone()).collect();
+            factors.push(Factor { axes: vec![axis], name: name.clone(), levels });
+        }
+    }
+    factors
 }
 
 /// Every variant's win rate and lead, by budget. Where each point has one budget of its own, budgets are what an axis

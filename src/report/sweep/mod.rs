@@ -94,7 +94,7 @@ mod tests {
         let files = written(&report());
         for name in ["index.html", "report.md"] {
             let text = text(&files, name);
-            for shown in ["loss is NaN at step 7", "1 stage has not run, first ", "missing", "1 failed and 1 are missing"] {
+            for shown in ["loss is NaN at step 7", "1 stage has not run, first ", "missing", "1 failed, 1 missing"] {
                 assert!(text.contains(shown), "{name} lacks `{shown}`");
             }
         }
@@ -131,8 +131,8 @@ mod tests {
         let points = read("points.parquet");
         assert_eq!(points.height(), 6 * 2 * 2);
         let column = |name: &str| points.column(name).unwrap();
-        assert_eq!(column("gae_lambda").f64().unwrap().get(4), Some(0.9));
-        assert_eq!(column("size").str().unwrap().get(4), Some("small"));
+        assert_eq!(column("gae_lambda").f64().unwrap().get(8), Some(0.9));
+        assert_eq!(column("size").str().unwrap().get(4), Some("large"));
         assert_eq!(column("seed").u64().unwrap().get(1), Some(1));
         assert_eq!(column("axis_seed").f64().unwrap().get(0), Some(1e-4), "an axis gives way to a column of that name");
         assert_eq!(column("status").str().unwrap().get(12), Some("failed"));

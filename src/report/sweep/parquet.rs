@@ -32,9 +32,10 @@ fn points(report: &SweepReport) -> Result<DataFrame> {
         counts("budget", rows.iter().map(|(_, result, _)| result.budget)),
         Series::new("seed".into(), rows.iter().map(|(.., seed)| seed.seed).collect::<Vec<_>>()).into(),
         texts("status", rows.iter().map(|(_, result, _)| result.status.name())),
-        maybe_texts("reason", rows.iter().map(|(point, result, _)| {
-            (result.status != Status::Done).then(|| reason(point))
-        })),
+        maybe_texts(
+            "reason",
+            rows.iter().map(|(point, result, _)| (result.status != Status::Done).then(|| reason(point))),
+        ),
         options("kl_coef", rows.iter().map(|(_, result, _)| result.kl_coef)),
         counts("prompts", rows.iter().map(|(_, result, _)| result.prompts)),
     ];

@@ -104,7 +104,8 @@ fn result(status: Status, i: usize, j: usize, v: usize) -> PointResult {
         edit_accuracy: Some(0.93),
         token_auc: (v == 1).then_some(0.81),
     };
-    let seed = |seed| SeedResult { seed, measures: if status == Status::Done { measures } else { Measures::default() } };
+    let seed =
+        |seed| SeedResult { seed, measures: if status == Status::Done { measures } else { Measures::default() } };
     let result = PointResult {
         point: point(status, levels).name,
         variant: VARIANTS[v].to_owned(),

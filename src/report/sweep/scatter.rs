@@ -116,7 +116,7 @@ mod tests {
         };
         assert_eq!(labels(&[1e-4, 8e-3]), ["0.0001", "0.0002", "0.0005", "0.001", "0.002", "0.005"]);
         assert_eq!(labels(&[1e-5, 1.0]).len(), 6, "only powers of ten");
-        assert_eq!(labels(&[0.9, 1.0]), ["0.9", "0.92", "0.94", "0.96", "0.98", "1"].map(|s| s.to_owned()));
+        assert_eq!(labels(&[0.9, 1.0]), ["0.90", "0.92", "0.94", "0.96", "0.98", "1.00"]);
         let wide = Axis::over([0.001, 1.0].into_iter());
         let middle = (wide.at(0.001) + wide.at(1.0)) / 2.0;
         assert!((wide.at(0.031_622_776_6) - middle).abs() < 1e-3, "the geometric mean lies in the middle");

@@ -120,7 +120,7 @@ pub fn factor(levels: &[&FactorLevel]) -> Table {
         let mut row = vec![
             quantity(&level.quantity).into(),
             level.level.as_str().into(),
-            optional(level.mean_points, 1).into(),
+            mean(level.mean_points, &level.quantity).into(),
             Cell { note: missing, ..level.points.to_string().into() },
         ];
         match &level.effect {
@@ -129,11 +129,20 @@ pub fn factor(levels: &[&FactorLevel]) -> Table {
                 let p = p_value(effect.p_holm.unwrap_or(effect.p_value));
                 row.extend([points, interval, p.into(), pairs(effect)]);
             }
-            None => row.extend(["", "", "", ""].map(Cell::from)),
+            None if level.level == levels[0].level => row.extend(["", "", "", ""].map(Cell::from)),
+            None => row.extend(["no pair", "", "", "0"].map(Cell::from)),
         }
         row
     };
     Table { head: head.map(str::to_owned).to_vec(), names: 2, rows: levels.iter().map(row).collect() }
+}
+
+/// A win rate in percent, or a lead in points with its sign.
+fn mean(points: Option<f64>, of: &Quantity) -> String {
+    match points {
+        Some(points) if of.against.is_some() => signed(points, 1),
+        points => optional(points, 1),
+    }
 }
 
 /// How many pairs are behind an effect, and what is special about them.
@@ -143,31 +152,34 @@ fn pairs(effect: &Effect) -> Cell {
     Cell { note: notes.collect::<Vec<_>>().join(", "), ..effect.pairs.to_string().into() }
 }
 
-/// Means of one quantity over the levels of two factors, given in the order of rows; blue and orange mark what lies above
-/// and below an even win rate or no lead.
-pub fn level_pairs(cells: &[&LevelPair]) -> Table {
+/// How far a mean lies above an even win rate or no lead, in points.
+pub fn above(cell: &LevelPair) -> Option<f64> {
+    let even = if cell.quantity.against.is_some() { 0.0 } else { 50.0 };
+    cell.mean_points.map(|mean| mean - even)
+}
+
+/// Means of one quantity over the levels of two factors, given in the order of rows; what lies above zero by [`above`] is
+/// blue, what lies below orange, in full colour at `limit`.
+pub fn level_pairs(cells: &[&LevelPair], limit: f64) -> Table {
     let mut columns: Vec<&str> = Vec::new();
     for cell in cells {
         if !columns.contains(&cell.levels[1].as_str()) {
             columns.push(&cell.levels[1]);
         }
     }
-    let middle = |cell: &LevelPair| if cell.quantity.against.is_some() { 0.0 } else { 50.0 };
-    let away = |cell: &LevelPair| cell.mean_points.map(|mean| mean - middle(cell));
-    let furthest = cells.iter().filter_map(|cell| away(cell)).fold(0.0, |limit: f64, x| limit.max(x.abs()));
-    let shown = |cell: &&LevelPair| match (away(cell), cell.mean_points) {
-        (Some(away), Some(mean)) => Cell {
-            text: if cell.quantity.against.is_some() { signed(mean, 1) } else { fixed(mean, 1) },
+    let shown = |cell: &&LevelPair| match above(cell) {
+        Some(above) => Cell {
+            text: mean(cell.mean_points, &cell.quantity),
             note: match cell.missing {
                 0 => plural(cell.points, "point"),
                 missing => format!("{}, {missing} missing", plural(cell.points, "point")),
             },
-            // Short of the full colour, on which text is hard to read.
-            shade: Some(heat::colour(away, 1.4 * furthest)),
+            // Lighter than a token's: there are small letters on it.
+            shade: Some(heat::colour(above, 1.4 * limit)),
             strong: false,
         },
-        _ if cell.missing > 0 => "missing".into(),
-        _ => "no point".into(),
+        None if cell.missing > 0 => "missing".into(),
+        None => "no point".into(),
     };
     let rows = cells.chunks(columns.len().max(1)).map(|row| {
         let name = row.first().map_or("", |cell| cell.levels[0].as_str());

@@ -23,8 +23,8 @@ fn size(report: &SweepReport) -> String {
     match (count(Status::Failed), count(Status::Missing)) {
         (0, 0) => format!("All {all} are done{sample}."),
         (failed, missing) => format!(
-            "Of {all}, {} are done{sample}; {failed} failed and {missing} are missing. What is not there is in no average, \
-             and levels are compared over the points that both have.",
+            "Of {all}, {} are done{sample}; {failed} failed, {missing} missing. What is not there is in no average, and \
+             levels are compared over the points that both have.",
             count(Status::Done)
         ),
     }
@@ -137,12 +137,14 @@ fn limits(report: &SweepReport) -> Vec<String> {
     let (partial, unpaired) = (count(|effect| effect.partial), count(|effect| effect.unpaired));
     if partial > 0 {
         sentences.push(
-            "Some pairs of points differ in their seeds or test prompts and are compared on those that they share.".to_owned(),
+            "Some pairs of points differ in their seeds or test prompts and are compared on those that they share."
+                .to_owned(),
         );
     }
     if unpaired > 0 {
         sentences.push(
-            "Some pairs of points share no test prompts or no seeds: they are compared as independent samples.".to_owned(),
+            "Some pairs of points share no test prompts or no seeds: they are compared as independent samples."
+                .to_owned(),
         );
     }
     let warned = done().filter(|result| !result.warnings.is_empty()).count();

@@ -37,6 +37,8 @@ pub struct BestView {
     pub validation: String,
     pub test: String,
     pub interval: String,
+    /// What the same variant does at the baseline point.
+    pub baseline: Option<String>,
 }
 
 /// Why a point is not done.
@@ -81,6 +83,7 @@ pub fn view(report: &SweepReport) -> View<'_> {
         validation: percent(best.validation_win_rate),
         test: percent(best.win_rate),
         interval: format!("{} to {}", percent(best.ci[0]), percent(best.ci[1])),
+        baseline: best.baseline.as_ref().map(|baseline| percent(baseline.win_rate)),
     });
     let gaps = report.points.iter().filter(|point| point.status != Status::Done).map(|point| Gap {
         point: &point.name,
@@ -147,7 +150,12 @@ fn trends<'a>(report: &'a SweepReport) -> Vec<Section<'a>> {
     grouped(&report.trends, |trend| (&trend.axis, trend.quantity.budget)).into_iter().map(section).collect()
 }
 
+/// Tables of one kind of quantity have one scale of colours.
 fn level_pairs(report: &SweepReport) -> Vec<PairSection> {
+    let limit = |lead: bool| {
+        let cells = report.level_pairs.iter().filter(|cell| cell.quantity.against.is_some() == lead);
+        cells.filter_map(tables::above).fold(0.0, |limit: f64, points| limit.max(points.abs()))
+    };
     let section = |cells: Vec<&LevelPair>| {
         let LevelPair { axes: [a, b], quantity: of, .. } = cells[0];
         let at = budget(of);
@@ -155,7 +163,7 @@ fn level_pairs(report: &SweepReport) -> Vec<PairSection> {
         PairSection {
             title: format!("{a} and {b}: {}{at}", quantity(of)),
             lead: of.against.is_some(),
-            table: tables::level_pairs(&cells),
+            table: tables::level_pairs(&cells, limit(of.against.is_some())),
         }
     };
     grouped(&report.level_pairs, |pair| (&pair.axes, &pair.quantity)).into_iter().map(section).collect()

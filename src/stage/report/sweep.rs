@@ -105,11 +105,7 @@ impl Estimator {
 
 fn axis(axis: &Axis) -> AxisSummary {
     let level = |level: &Level| LevelSummary { name: level.name.clone(), value: level.value.clone() };
-    AxisSummary {
-        name: axis.name.clone(),
-        sampled: axis.sampled,
-        levels: axis.levels.iter().map(level).collect(),
-    }
+    AxisSummary { name: axis.name.clone(), sampled: axis.sampled, levels: axis.levels.iter().map(level).collect() }
 }
 
 /// The leaves of the recipes that are not the same at all points.
@@ -155,7 +151,8 @@ fn flatten(name: String, value: Value, leaves: &mut BTreeMap<String, Value>) {
 
 /// The result with the highest validation win rate, the first of equals, beside the same one at the baseline point.
 fn best(experiment: &Experiment, points: &[Gathered], estimator: Estimator) -> Option<Best> {
-    let all = || points.iter().enumerate().flat_map(|(point, gathered)| gathered.results.iter().map(move |m| (point, m)));
+    let all =
+        || points.iter().enumerate().flat_map(|(point, gathered)| gathered.results.iter().map(move |m| (point, m)));
     let candidates: Vec<(usize, &Measured, f64)> =
         all().filter_map(|(point, m)| Some((point, m, m.result.measures.validation_win_rate?))).collect();
     let &(point, found, validation_win_rate) =

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::Estimator;
 use super::gather::{Gathered, Measured};
 use crate::eval::{Panel, holm, spearman};
-use crate::recipe::{Axis, Experiment};
+use crate::recipe::{Axis, Experiment, Point};
 use crate::report::sweep::{FactorLevel, LevelPair, Quantity, Trend, TrendValue};
 
 /// A sweep's results, ready to be compared.
@@ -22,6 +22,27 @@ struct Factor {
     axes: Vec<usize>,
     name: String,
     levels: Vec<String>,
+    /// For each level of its first axis the index of its own: draws of a sampled axis repeat themselves.
+    of: Vec<usize>,
+}
+
+impl Factor {
+    fn new(index: usize, axis: &Axis) -> Self {
+        let mut levels: Vec<String> = Vec::new();
+        let mut place = |name: &String| {
+            levels.iter().position(|known| known == name).unwrap_or_else(|| {
+                levels.push(name.clone());
+                levels.len() - 1
+            })
+        };
+        let of = axis.levels.iter().map(|level| place(&level.name)).collect();
+        Self { axes: vec![index], name: axis.name.clone(), levels, of }
+    }
+
+    /// The index of the level that `point` takes.
+    fn level(&self, point: &Point) -> Option<usize> {
+        self.of.get(point.levels[self.axes[0]]?).copied()
+    }
 }
 
 /// A quantity at one point.
@@ -82,7 +103,7 @@ impl<'a> Factors<'a> {
     }
 
     fn takes(&self, point: usize, factor: &Factor, level: usize) -> bool {
-        self.experiment.points[point].levels[factor.axes[0]] == Some(level)
+        factor.level(&self.experiment.points[point]) == Some(level)
     }
 
     /// The point that differs from `point` in taking the first level of `factor`, and in nothing else.
@@ -97,8 +118,8 @@ impl<'a> Factors<'a> {
         let mut pairs = Vec::new();
         for (place, a) in self.factors.iter().enumerate() {
             for b in &self.factors[place + 1..] {
-                let meet = |levels: &Vec<Option<usize>>| levels[a.axes[0]].is_some() && levels[b.axes[0]].is_some();
-                if self.experiment.points.iter().any(|point| meet(&point.levels)) {
+                let meet = |point: &Point| a.level(point).is_some() && b.level(point).is_some();
+                if self.experiment.points.iter().any(meet) {
                     pairs.extend(self.quantities.iter().flat_map(|quantity| self.pairs_of(a, b, quantity)));
                 }
             }
@@ -131,7 +152,9 @@ impl<'a> Factors<'a> {
     fn trend(&self, axis: usize, quantity: &Quantity) -> Trend {
         let (mut values, mut missing) = (Vec::new(), 0);
         for (index, point) in self.experiment.points.iter().enumerate() {
-            let Some(value) = self.experiment.level(point, axis).and_then(|level| level.value.as_f64()) else { continue };
+            let Some(value) = self.experiment.level(point, axis).and_then(|level| level.value.as_f64()) else {
+                continue;
+            };
             match self.at(index, quantity) {
                 At::Known(panel) => values.push(TrendValue { value, mean_points: 100.0 * panel.mean() }),
                 At::Absent => missing += 1,
@@ -181,18 +204,18 @@ fn is_trend(axis: &Axis) -> bool {
 /// The axes whose levels are compared; those that always change together are one factor.
 fn factors(experiment: &Experiment) -> Vec<Factor> {
     let mut factors: Vec<Factor> = Vec::new();
-    for (axis, Axis { name, levels, .. }) in experiment.axes.iter().enumerate().filter(|(_, axis)| !is_trend(axis)) {
-        let together = |factor: &&mut Factor| {
-            experiment.points.iter().all(|point| point.levels[factor.axes[0]] == point.levels[axis])
-        };
-        if let Some(factor) = factors.iter_mut().find(together) {
-            factor.axes.push(axis);
-            factor.name = format!("{} + {name}", factor.name);
-            let names = factor.levels.iter().zip(levels);
-            factor.levels = names.map(|(first, second)| format!("{first} + {}", second.name)).collect();
-        } else {
-            let levels = levels.iter().map(|level| level.name.clone()).collect();
-            factors.push(Factor { axes: vec![axis], name: name.clone(), levels });
+    for (index, axis) in experiment.axes.iter().enumerate().filter(|(_, axis)| !is_trend(axis)) {
+        let factor = Factor::new(index, axis);
+        let together =
+            |other: &&mut Factor| experiment.points.iter().all(|point| other.level(point) == factor.level(point));
+        match factors.iter_mut().find(together) {
+            Some(other) => {
+                other.axes.push(index);
+                other.name = format!("{} + {}", other.name, factor.name);
+                let names = other.levels.iter().zip(factor.levels);
+                other.levels = names.map(|(first, second)| format!("{first} + {second}")).collect();
+            }
+            None => factors.push(factor),
         }
     }
     factors

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics is a test that fails")]
 
+#[allow(dead_code, reason = "what compares whole stores is for other tests")]
 mod tiny;
 
 use std::collections::BTreeMap;
@@ -167,18 +168,37 @@ fn the_bytes_do_not_depend_on_how_results_came_about() {
 }
 
 #[test]
-fn points_with_other_seeds_and_prompts_are_compared_on_what_they_share() {
+fn points_with_other_seeds_prompts_variants_and_budgets_are_compared_on_what_they_share() {
     let lab = Lab::new();
-    lab.write(
-        "sweep.toml",
-        "extends = \"tiny.toml\"\n[[sweep.cases]]\n[[sweep.cases]]\nname = \"more\"\nseeds = [0, 1]\ndataset.test_prompts = 24\n\
-         [[sweep.cases]]\nname = \"other\"\nseeds = [7]\n[[sweep.cases]]\nname = \"alone\"\nvariants.sequence.name = \"only\"\n",
-    );
-    let said = lab.said(&["run", "sweep.toml"]);
-    assert_eq!(said.code, Some(0), "{}", said.err);
+    let cases = [
+        "",
+        "name = \"more\"\nseeds = [0, 1]\ndataset.test_prompts = 24\n",
+        "name = \"other\"\nseeds = [7]\n",
+        "name = \"renamed\"\nvariants.sequence.name = \"only\"\n",
+        "name = \"budget\"\nbudgets = [32]\n",
+    ];
+    let cases: String = cases.iter().map(|case| format!("[[sweep.cases]]\n{case}")).collect();
+    lab.write("sweep.toml", &format!("extends = \"tiny.toml\"\n{cases}"));
+    lab.said(&["run", "sweep.toml"]).fine();
     let found = json(&lab.path("reports/sweep"));
-    let effects: Vec<_> = found["factors"].as_array().unwrap().iter().filter(|f| f["variant"] == "token").collect();
-    let counts = |level: usize| ["pairs", "partial", "unpaired"].map(|key| effects[level]["effect"][key].clone());
-    assert_eq!(counts(2), [1, 0, 1].map(Value::from), "no seed in common");
-    assert_eq!(effects[1]["effect"]["pairs"], 1);
+    let effects = |variant: &str| -> Vec<(String, Value)> {
+        let factors = found["factors"].as_array().unwrap();
+        let factors = factors.iter().filter(|f| f["variant"] == variant && f["against"] == Value::Null);
+        let counts = |f: &Value| ["pairs", "partial", "unpaired"].map(|key| f["effect"][key].clone());
+        factors.map(|f| (f["level"].as_str().unwrap().to_owned(), json!(counts(f)))).collect()
+    };
+    let none = json!([null, null, null]);
+    let level = |name: &str, counts: Value| (name.to_owned(), counts);
+    assert_eq!(
+        effects("token"),
+        [
+            level("base", none.clone()),
+            level("more", json!([1, 1, 0])),
+            level("other", json!([1, 0, 1])),
+            level("renamed", json!([1, 0, 0])),
+            level("budget", json!([1, 0, 0])),
+        ]
+    );
+    assert_eq!(effects("only"), [level("renamed", none)], "no other point asks for it");
+    assert!(found["factors"].as_array().unwrap().iter().all(|f| f["budget"] == Value::Null), "budgets are an axis");
 }

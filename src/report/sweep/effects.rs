@@ -12,12 +12,13 @@ const PLOT: [f64; 2] = [172.0, 400.0];
 const ROW: f64 = 22.0;
 const GROUP: f64 = 22.0;
 
-/// Differences of `levels`, which are levels of one axis and one kind of quantity, to the level `first`; none where no
+/// Differences of `levels`, which are levels of one axis and one kind of quantity, to the first level; none where no
 /// level has a pair. `names` has all quantities that take a colour.
-pub fn chart(levels: &[&FactorLevel], first: &str, names: &[String]) -> Option<Svg> {
+pub fn chart(levels: &[&FactorLevel], names: &[String]) -> Option<Svg> {
     let known: Vec<(&FactorLevel, &Effect)> =
         levels.iter().filter_map(|level| Some((*level, level.effect.as_ref()?))).collect();
     let example = known.first()?.0;
+    let first = &example.first_level;
     let mut groups: Vec<&str> = Vec::new();
     for (level, _) in &known {
         if !groups.contains(&level.level.as_str()) {

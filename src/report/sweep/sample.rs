@@ -137,6 +137,7 @@ fn factor(quantity: &Quantity) -> Vec<FactorLevel> {
     let level = |i: usize| FactorLevel {
         axis: "gae_lambda".to_owned(),
         level: LAMBDAS[i].to_string(),
+        first_level: LAMBDAS[0].to_string(),
         quantity: quantity.clone(),
         points: if i == 0 { 2 } else { 1 },
         missing: usize::from(i > 0),

@@ -257,6 +257,8 @@ pub struct FactorLevel {
     pub axis: String,
     /// Its level.
     pub level: String,
+    /// The axis' first level, which the others are compared with.
+    pub first_level: String,
     /// What is averaged.
     #[serde(flatten)]
     pub quantity: Quantity,
@@ -266,7 +268,7 @@ pub struct FactorLevel {
     pub missing: usize,
     /// The mean win rate in percent, or the mean lead in points.
     pub mean_points: Option<f64>,
-    /// The difference to the axis' first level; null at that level and where there is no pair.
+    /// The difference to the first level; null at that level and where there is no pair.
     pub effect: Option<Effect>,
 }
 

@@ -114,7 +114,7 @@ fn difference(effect: &Effect) -> (Cell, Cell) {
 
 /// What an axis does to each of `levels`, which are levels of one axis, by quantity.
 pub fn factor(levels: &[&FactorLevel]) -> Table {
-    let head = ["", "level", "mean", "points", "difference", "interval", "p (Holm)", "pairs"];
+    let head = ["quantity", "level", "mean", "points", "difference", "interval", "p (Holm)", "pairs"];
     let row = |level: &&FactorLevel| {
         let missing = if level.missing > 0 { format!("{} missing", level.missing) } else { String::new() };
         let mut row = vec![
@@ -129,7 +129,7 @@ pub fn factor(levels: &[&FactorLevel]) -> Table {
                 let p = p_value(effect.p_holm.unwrap_or(effect.p_value));
                 row.extend([points, interval, p.into(), pairs(effect)]);
             }
-            None if level.level == levels[0].level => row.extend(["", "", "", ""].map(Cell::from)),
+            None if level.level == level.first_level => row.extend(["", "", "", ""].map(Cell::from)),
             None => row.extend(["no pair", "", "", "0"].map(Cell::from)),
         }
         row
@@ -178,8 +178,11 @@ pub fn level_pairs(cells: &[&LevelPair], limit: f64) -> Table {
             shade: Some(heat::colour(above, 1.4 * limit)),
             strong: false,
         },
-        None if cell.missing > 0 => "missing".into(),
-        None => "no point".into(),
+        None => Cell {
+            text: if cell.missing > 0 { "missing" } else { "no point" }.to_owned(),
+            shade: Some("transparent".to_owned()),
+            ..Cell::default()
+        },
     };
     let rows = cells.chunks(columns.len().max(1)).map(|row| {
         let name = row.first().map_or("", |cell| cell.levels[0].as_str());
@@ -192,7 +195,7 @@ pub fn level_pairs(cells: &[&LevelPair], limit: f64) -> Table {
 
 /// Rank correlations of one sampled axis.
 pub fn trends(trends: &[&Trend]) -> Table {
-    let head = ["", "rank correlation", "points"];
+    let head = ["quantity", "rank correlation", "points"];
     let row = |trend: &&Trend| {
         let missing = if trend.missing > 0 { format!("{} missing", trend.missing) } else { String::new() };
         vec![

@@ -81,7 +81,6 @@ fn factor(report: &SweepReport, lead: bool) -> Option<String> {
         let rank = |(_, effect): &(&FactorLevel, &Effect)| (strength(effect), effect.difference_points.abs());
         if rank(&other) > rank(&best) { other } else { best }
     })?;
-    let first = &report.factors.iter().find(|other| other.axis == level.axis)?.level;
     let what = level.quantity.against.as_ref().map_or_else(
         || format!("the win rate of `{}`", level.quantity.variant),
         |against| format!("the lead of `{}` over `{against}`", level.quantity.variant),
@@ -89,9 +88,10 @@ fn factor(report: &SweepReport, lead: bool) -> Option<String> {
     let at = level.quantity.budget.map_or_else(String::new, |budget| format!(" at {}", plural(budget, "annotation")));
     let sign = if effect.difference_points < 0.0 { "lower" } else { "higher" };
     let change = format!(
-        "with `{}` at `{}` instead of `{first}`, {what}{at} is {} points {sign} ({}, {} of points)",
+        "with `{}` at `{}` instead of `{}`, {what}{at} is {} points {sign} ({}, {} of points)",
         level.axis,
         level.level,
+        level.first_level,
         fixed(effect.difference_points.abs(), 1),
         evidence(report, effect, effect.p_holm.unwrap_or(effect.p_value)),
         plural(effect.pairs, "pair"),

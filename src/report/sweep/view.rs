@@ -115,15 +115,15 @@ pub fn view(report: &SweepReport) -> View<'_> {
 fn factors<'a>(report: &'a SweepReport) -> Vec<Section<'a>> {
     let names = names(report.factors.iter().map(|level| &level.quantity));
     let section = |levels: Vec<&'a FactorLevel>| {
-        let (axis, first) = (&levels[0].axis, &levels[0].level);
+        let axis = &levels[0].axis;
         let kind = |lead: bool| {
             let levels: Vec<&FactorLevel> =
                 levels.iter().copied().filter(|level| level.quantity.against.is_some() == lead).collect();
-            chart("effect", axis, &levels.first()?.quantity, &effects::chart(&levels, first, &names)?)
+            chart("effect", axis, &levels.first()?.quantity, &effects::chart(&levels, &names)?)
         };
         Section {
             axis,
-            budget: budget(&levels[0].quantity),
+            budget: budget(report, &levels[0].quantity),
             charts: [false, true].into_iter().filter_map(kind).collect(),
             table: tables::factor(&levels),
         }
@@ -142,7 +142,7 @@ fn trends<'a>(report: &'a SweepReport) -> Vec<Section<'a>> {
         };
         Section {
             axis,
-            budget: budget(&trends[0].quantity),
+            budget: budget(report, &trends[0].quantity),
             charts: [false, true].into_iter().filter_map(kind).collect(),
             table: tables::trends(&trends),
         }
@@ -158,7 +158,7 @@ fn level_pairs(report: &SweepReport) -> Vec<PairSection> {
     };
     let section = |cells: Vec<&LevelPair>| {
         let LevelPair { axes: [a, b], quantity: of, .. } = cells[0];
-        let at = budget(of);
+        let at = budget(report, of);
         let at = if at.is_empty() { at } else { format!(", {at}") };
         PairSection {
             title: format!("{a} and {b}: {}{at}", quantity(of)),
@@ -192,8 +192,10 @@ fn names<'a>(quantities: impl Iterator<Item = &'a Quantity>) -> Vec<String> {
     names
 }
 
-fn budget(quantity: &Quantity) -> String {
-    quantity.budget.map_or_else(String::new, |budget| plural(budget, "annotation"))
+/// The budget in words; empty where there is one only.
+fn budget(report: &SweepReport, quantity: &Quantity) -> String {
+    let several = report.results.iter().any(|result| Some(result.budget) != quantity.budget);
+    quantity.budget.filter(|_| several).map_or_else(String::new, |budget| plural(budget, "annotation"))
 }
 
 fn chart(kind: &str, axis: &str, of: &Quantity, svg: &Svg) -> Option<Chart> {

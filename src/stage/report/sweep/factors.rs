@@ -66,7 +66,7 @@ impl<'a> Factors<'a> {
         Self { experiment, points, factors, quantities, estimator }
     }
 
-    /// Levels of every factor; p-values are corrected over all effects.
+    /// Levels of every factor, where a point asks for the quantity; p-values are corrected over all effects.
     pub(super) fn levels(&self) -> Vec<FactorLevel> {
         let mut wanted = Vec::new();
         for factor in &self.factors {
@@ -76,6 +76,7 @@ impl<'a> Factors<'a> {
         }
         let mut levels: Vec<FactorLevel> =
             wanted.into_par_iter().map(|(factor, quantity, level)| self.level(factor, quantity, level)).collect();
+        levels.retain(|level| level.points + level.missing > 0);
         let mut effects: Vec<_> = levels.iter_mut().filter_map(|level| level.effect.as_mut()).collect();
         let corrected = holm(&effects.iter().map(|effect| effect.p_value).collect::<Vec<_>>());
         effects.iter_mut().zip(corrected).for_each(|(effect, p)| effect.p_holm = Some(p));
@@ -94,6 +95,7 @@ impl<'a> Factors<'a> {
         FactorLevel {
             axis: factor.name.clone(),
             level: factor.levels[level].clone(),
+            first_level: factor.levels[0].clone(),
             quantity: quantity.clone(),
             points,
             missing,
@@ -120,7 +122,9 @@ impl<'a> Factors<'a> {
             for b in &self.factors[place + 1..] {
                 let meet = |point: &Point| a.level(point).is_some() && b.level(point).is_some();
                 if self.experiment.points.iter().any(meet) {
-                    pairs.extend(self.quantities.iter().flat_map(|quantity| self.pairs_of(a, b, quantity)));
+                    let tables = self.quantities.iter().map(|quantity| self.pairs_of(a, b, quantity));
+                    let asked = |table: &Vec<LevelPair>| table.iter().any(|pair| pair.points + pair.missing > 0);
+                    pairs.extend(tables.filter(asked).flatten());
                 }
             }
         }
@@ -146,7 +150,8 @@ impl<'a> Factors<'a> {
     /// Quantities over the values of sampled axes.
     pub(super) fn trends(&self) -> Vec<Trend> {
         let sampled = (0..self.experiment.axes.len()).filter(|&axis| is_trend(&self.experiment.axes[axis]));
-        sampled.flat_map(|axis| self.quantities.iter().map(move |quantity| self.trend(axis, quantity))).collect()
+        let all = sampled.flat_map(|axis| self.quantities.iter().map(move |quantity| self.trend(axis, quantity)));
+        all.filter(|trend| trend.values.len() + trend.missing > 0).collect()
     }
 
     fn trend(&self, axis: usize, quantity: &Quantity) -> Trend {

@@ -42,6 +42,8 @@ fn help() {
       check        Check a recipe without touching the store
       explain      Explain a recipe key: type, default, meaning
       report       Write the report of a recipe that has been run
+      exec-stage   Do one stage of a submitted run, as launchers have it done
+      cancel       Take a run that was handed to Slurm out of its queue
       ls           List the recipes that the store has results of
       show         Show what a result is and where it comes from
       label        Align texts or token ids and label what an edit changed
@@ -65,6 +67,8 @@ fn help_of_every_command() {
         "check",
         "explain",
         "report",
+        "exec-stage",
+        "cancel",
         "ls",
         "show",
         "label",

@@ -4,6 +4,7 @@
 //! is done in the other rooms.
 
 mod bench;
+mod exec_stage;
 mod generate;
 mod inspect;
 mod interrupt;
@@ -13,6 +14,7 @@ mod plan;
 mod rooms;
 mod run;
 mod score;
+mod slurm;
 mod stored;
 
 use std::path::PathBuf;
@@ -45,6 +47,10 @@ enum Command {
     Explain(plan::ExplainArgs),
     /// Write the report of a recipe that has been run
     Report(run::ReportArgs),
+    /// Do one stage of a submitted run, as launchers have it done
+    ExecStage(exec_stage::ExecStageArgs),
+    /// Take a run that was handed to Slurm out of its queue
+    Cancel(slurm::CancelArgs),
     /// List the recipes that the store has results of
     Ls(inspect::LsArgs),
     /// Show what a result is and where it comes from
@@ -128,6 +134,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Check(args) => plan::check(&args),
         Command::Explain(args) => plan::explain(&args),
         Command::Report(args) => run::report(&args),
+        Command::ExecStage(args) => exec_stage::exec_stage(&args),
+        Command::Cancel(args) => slurm::cancel(&args),
         Command::Ls(args) => inspect::ls(&args),
         Command::Show(args) => inspect::show(&args),
         Command::Label(args) => label::label(&args),

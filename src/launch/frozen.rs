@@ -19,6 +19,13 @@ use crate::store::{Provenance, Store, canonical_json, hash_of, write_atomically}
 /// Hex digits of the hash in an id.
 const DIGITS: usize = 8;
 
+/// What this machine calls itself.
+#[must_use]
+pub fn host() -> String {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if host.trim().is_empty() { "local".to_owned() } else { host.trim().to_owned() }
+}
+
 /// A run as it was submitted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Frozen {
@@ -102,9 +109,7 @@ impl Frozen {
     /// waits for another, also on a shared file system.
     #[must_use]
     pub fn events_file(&self, store: &Store) -> PathBuf {
-        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let host = if host.trim().is_empty() { "local" } else { host.trim() };
-        store.run_dir(&self.id).join("events").join(format!("{host}-{}.jsonl", std::process::id()))
+        store.run_dir(&self.id).join("events").join(format!("{}-{}.jsonl", host(), std::process::id()))
     }
 
     /// The recipe that `node` is computed with. A file that was changed since is taken from the store's copy.

@@ -5,9 +5,11 @@
 //! below.
 
 pub mod execute;
+pub mod limits;
 pub mod node;
 pub mod reason;
 pub mod stop;
+pub mod work;
 
 mod data;
 mod edits;

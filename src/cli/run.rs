@@ -95,7 +95,10 @@ pub(super) struct ReportArgs {
     recipe: RecipeArgs,
     #[command(flatten)]
     store: StoreArgs,
-    /// Where the report is written [default: reports/<recipe>]
+    /// Of a sweep, the report of this point alone
+    #[arg(long, value_name = "NAME")]
+    point: Option<String>,
+    /// Where the report is written [default: reports/<recipe>, or reports/<recipe>/<point>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -125,17 +128,26 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     complete(planned.experiment, &store, limits, args.out.as_deref())
 }
 
-/// Only a missing report is made here: a command of that name must not start hours of training.
+/// Only a missing report is made here: a command of that name must not start hours of training. A sweep's is made from what
+/// is there.
 pub(super) fn report(args: &ReportArgs) -> Result<(), Failure> {
     let store = args.store.open()?;
     let planned = match args.recipe.recipe.to_str().map(|id| Frozen::open(id, &store)) {
-        Some(Ok(run)) if args.recipe.overrides.is_empty() => rooms::planned(run),
+        Some(Ok(run)) if args.recipe.overrides.is_empty() => rooms::planned(run, &store),
         _ => rooms::plan(&args.recipe.recipe, &args.recipe.overrides)?,
     };
     let store = store.on_device(&planned.device);
-    let statuses = statuses(&planned.plan, &store);
-    let missing = planned
-        .plan
+    let folder = Path::new("reports").join(&planned.experiment.name);
+    let (experiment, folder) = match &args.point {
+        Some(point) => (rooms::point(&planned.experiment, point)?, folder.join(point.replace(['/', '\\'], "_"))),
+        None if planned.experiment.is_sweep() => {
+            return export_sweep(&planned.experiment, &store, args.out.as_ref().unwrap_or(&folder));
+        }
+        None => (planned.experiment, folder),
+    };
+    let plan = rooms::plan_of(&experiment)?;
+    let statuses = statuses(&plan, &store);
+    let missing = plan
         .nodes
         .iter()
         .zip(&statuses)
@@ -144,13 +156,13 @@ pub(super) fn report(args: &ReportArgs) -> Result<(), Failure> {
     if let Some(first) = missing.first() {
         return Err(Failure::usage(format!(
             "cannot report on `{}`: {} of its {} stages have not run, the first is `{first}`\n\nhint: `runner run {}` runs them",
-            planned.plan.recipe,
+            plan.recipe,
             missing.len(),
-            planned.plan.nodes.len(),
+            plan.nodes.len(),
             args.recipe.recipe.display()
         )));
     }
-    complete(planned.experiment, &store, Limits::from(1), args.out.as_deref())
+    complete(experiment, &store, Limits::from(1), Some(args.out.as_ref().unwrap_or(&folder)))
 }
 
 fn complete(experiment: Experiment, store: &Store, limits: Limits, out: Option<&Path>) -> Result<(), Failure> {
@@ -174,14 +186,28 @@ fn complete(experiment: Experiment, store: &Store, limits: Limits, out: Option<&
     if stop.is_asked() {
         interrupt::end(&*sink);
     }
-    if let Some(artefact) = report_of(plan, &summary) {
+    if run.experiment.is_sweep() {
+        export_sweep(&run.experiment(store), store, &out)?;
+    } else if let Some(artefact) = report_of(plan, &summary) {
         export(artefact, &out)?;
-        output::data(&rooms::terminal_table(artefact)?)?;
-        let pages = ["index.html", "report.md"].map(|page| out.join(page));
-        let page = pages.iter().find(|page| page.exists()).unwrap_or(&out);
-        note(format!("report: {}", page.display()));
+        show(&rooms::terminal_table(artefact)?, &out)?;
     }
     conclude(plan, &summary, fail_fast)
+}
+
+/// Writes a sweep's report from what is in the store, whether or not that is all.
+fn export_sweep(experiment: &Experiment, store: &Store, out: &Path) -> Result<(), Failure> {
+    let table = rooms::sweep_report(experiment, store, out)?;
+    show(&table, out)
+}
+
+/// Prints the table of the report in `out`, and where its page is.
+fn show(table: &str, out: &Path) -> Result<(), Failure> {
+    output::data(table)?;
+    let pages = ["index.html", "report.md"].map(|page| out.join(page));
+    let page = pages.iter().find(|page| page.exists()).map_or(out, PathBuf::as_path);
+    note(format!("report: {}", page.display()));
+    Ok(())
 }
 
 fn report_of<'a>(plan: &Plan, summary: &'a Summary) -> Option<&'a Artefact> {

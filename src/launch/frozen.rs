@@ -119,6 +119,19 @@ impl Frozen {
     #[must_use]
     pub fn recipe(&self, node: &Node, store: &Store) -> Recipe {
         let mut recipe = self.experiment.points[node.points[0]].recipe.clone();
+        self.place_files(&mut recipe, store);
+        recipe
+    }
+
+    /// What it asks for, with changed files taken from the store's copies: its points have the keys of the plan.
+    #[must_use]
+    pub fn experiment(&self, store: &Store) -> Experiment {
+        let mut experiment = self.experiment.clone();
+        experiment.points.iter_mut().for_each(|point| self.place_files(&mut point.recipe, store));
+        experiment
+    }
+
+    fn place_files(&self, recipe: &mut Recipe, store: &Store) {
         for (_, path) in recipe.files_mut() {
             if let Some(hash) = self.files.get(path)
                 && hash_of(path).ok().as_ref() != Some(hash)
@@ -126,6 +139,5 @@ impl Frozen {
                 *path = store.kept(hash);
             }
         }
-        recipe
     }
 }

@@ -2,6 +2,9 @@
 
 mod collect;
 mod samples;
+mod sweep;
+
+pub use sweep::sweep_report;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -41,12 +44,7 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Re
     let mut report = Report {
         recipe: config.name.clone(),
         description: config.recipe.description.clone(),
-        judge: match config.recipe.judge {
-            judge::Config::Oracle(_) => "oracle: fewer faults win, equal counts draw".to_owned(),
-            judge::Config::RewardModel(_) => {
-                "reward model trained on held-out preferences: the higher score wins".to_owned()
-            }
-        },
+        judge: judged_by(&config.recipe.judge).to_owned(),
         confidence: config.recipe.evaluation.confidence.get(),
         bootstrap_samples: config.recipe.evaluation.bootstrap_samples.get(),
         prompts: cells.first().map_or(0, |cell| cell.judgements.test.len()),
@@ -69,6 +67,14 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Re
     report.verdict = verdict(&report);
     report.verdict.extend(caution(config, inputs, &cells)?);
     write(&report, workspace.dir())
+}
+
+/// Who decides comparisons, in words.
+const fn judged_by(judge: &judge::Config) -> &'static str {
+    match judge {
+        judge::Config::Oracle(_) => "oracle: fewer faults win, equal counts draw",
+        judge::Config::RewardModel(_) => "reward model trained on held-out preferences: the higher score wins",
+    }
 }
 
 /// What a win rate cannot show where the judge was learned, with how well it was: its accuracy on the pairs that the

@@ -133,7 +133,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
 pub(super) fn report(args: &ReportArgs) -> Result<(), Failure> {
     let store = args.store.open()?;
     let planned = match args.recipe.recipe.to_str().map(|id| Frozen::open(id, &store)) {
-        Some(Ok(run)) if args.recipe.overrides.is_empty() => rooms::planned(run, &store),
+        Some(Ok(run)) if args.recipe.overrides.is_empty() => rooms::planned(run, &store)?,
         _ => rooms::plan(&args.recipe.recipe, &args.recipe.overrides)?,
     };
     let store = store.on_device(&planned.device);

@@ -238,10 +238,14 @@ fn a_sweep_on_slurm_ends_like_a_local_one() {
     let count = |state: &str| states.iter().filter(|found| *found == state).count();
     assert_eq!((count("done"), count("failed"), count("skipped")), (47, 1, 2), "{states:?}");
 
-    let local = lab.said(&["run", "sweep.toml", "--store", "local", "--out", "local"]);
+    let local = lab.said(&["run", "sweep.toml", "--store", "local", "--out", "reports/local"]);
     assert_eq!(local.code, Some(1), "{}", local.err);
     assert_same(&results(&lab.path("local")), &results(&lab.path(".runner")));
-    assert_eq!(report(&lab.path("reports/sweep")), report(&lab.path("local")));
+    let (submitted, local) = (report(&lab.path("reports/sweep")), report(&lab.path("reports/local")));
+    assert_eq!(submitted.keys().collect::<Vec<_>>(), local.keys().collect::<Vec<_>>());
+    let different: Vec<_> =
+        local.iter().filter(|(name, bytes)| submitted[*name] != **bytes).map(|pair| pair.0).collect();
+    assert_eq!(different, Vec::<&PathBuf>::new());
 
     submitted_again(&slurm, &lab, &run);
     a_single_recipe(&slurm, &lab);

@@ -30,6 +30,14 @@ pub(super) fn exec_stage(args: &ExecStageArgs) -> Result<(), Failure> {
     let (run, store) = open(&args.run, &args.store)?;
     let index = find(&run.plan, &args.key)?;
     let node = &run.plan.nodes[index];
+    let version = rooms::version(node);
+    if node.version != version {
+        return Err(Failure::usage(format!(
+            "the run `{}` was submitted by another version of this program: expected version {} of the code of `{}` stages, \
+             found {version}\n\nhint: submitted again, it is a new run, which finds all that is still valid",
+            run.id, node.version, node.stage
+        )));
+    }
     let store = store.on_device(rooms::device(&run.experiment));
     let log = run.events_file(&store);
     let log =

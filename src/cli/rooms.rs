@@ -80,6 +80,11 @@ pub(super) fn run_stage(
     stage::run(&run.recipe(node, store), node, inputs, workspace, emitter, stop)
 }
 
+/// The version of the code that would do the work of `node`.
+pub(super) fn version(node: &Node) -> u32 {
+    stage::version(node.stage)
+}
+
 pub(super) fn explain(key: &str) -> Result<String, Failure> {
     recipe::explain(key).map_err(Failure::Usage)
 }

@@ -73,6 +73,25 @@ pub fn run(
     }
 }
 
+/// The version of the code that does the work of a `stage` here; a run that was submitted with another one is to be
+/// submitted again.
+#[must_use]
+pub const fn version(stage: Stage) -> u32 {
+    match stage {
+        Stage::Data => data::VERSION,
+        Stage::Tokenizer => tokenizer::VERSION,
+        Stage::Sft => sft::VERSION,
+        Stage::Preferences => preferences::VERSION,
+        Stage::Edits => edits::VERSION,
+        Stage::Labels => labels::VERSION,
+        Stage::Reward => reward::VERSION,
+        Stage::Ppo => ppo::VERSION,
+        Stage::Responses => responses::VERSION,
+        Stage::Judgements => judgements::VERSION,
+        Stage::Report => report::VERSION,
+    }
+}
+
 fn config<T: DeserializeOwned>(node: &Node) -> Result<T> {
     serde_json::from_value(node.config.clone()).with_context(|| format!("config of stage `{}`", node.label))
 }

@@ -8,6 +8,7 @@ use super::resources;
 use crate::recipe::Experiment;
 use crate::recipe::launch::Resources;
 use crate::stage::node::{Plan, Stage};
+use crate::units::Count;
 
 /// Tasks of one kind that need the same and wait for the same arrays.
 #[derive(Clone, Debug)]
@@ -22,12 +23,15 @@ pub struct Array {
     pub after: Vec<usize>,
 }
 
+/// Nodes that need the same.
+type Alike = (Resources, Vec<usize>);
+
 /// The nodes of `plan` that are `chosen` as arrays: one a level of the plan, kind and need, in pieces of at most
 /// `max_size` tasks where the recipe says nothing else. An array stands after all that it waits for.
 #[must_use]
 pub fn arrays(plan: &Plan, experiment: &Experiment, chosen: &BTreeSet<usize>, max_size: usize) -> Vec<Array> {
     let mut levels = BTreeMap::new();
-    let mut groups: BTreeMap<(usize, Stage), Vec<(Resources, Vec<usize>)>> = BTreeMap::new();
+    let mut groups: BTreeMap<(usize, Stage), Vec<Alike>> = BTreeMap::new();
     for &index in chosen {
         let node = &plan.nodes[index];
         let below = node.inputs.iter().filter_map(|input| levels.get(&input.node)).max();
@@ -44,7 +48,7 @@ pub fn arrays(plan: &Plan, experiment: &Experiment, chosen: &BTreeSet<usize>, ma
     for ((_, stage), alike) in groups {
         for (resources, tasks) in alike {
             let declared = resources.slurm.as_ref().and_then(|slurm| slurm.max_array_size);
-            for tasks in tasks.chunks(declared.map_or(max_size, |size| size.get()).max(1)) {
+            for tasks in tasks.chunks(declared.map_or(max_size, Count::get).max(1)) {
                 let inputs = tasks.iter().flat_map(|&task| &plan.nodes[task].inputs);
                 let after: BTreeSet<usize> = inputs.filter_map(|input| home.get(&input.node).copied()).collect();
                 home.extend(tasks.iter().map(|&task| (task, arrays.len())));

@@ -113,8 +113,8 @@ pub(super) fn point(experiment: &Experiment, name: &str) -> Result<Experiment, F
         Some(near) => format!("\n\nhint: did you mean `{near}`?"),
         None => String::new(),
     };
-    let list = names.iter().map(|name| format!("\n  {name}")).collect::<String>();
-    Err(Failure::usage(format!("`{}` has no point `{name}`; its points are{list}{hint}", experiment.name)))
+    let list = names.join("\n  ");
+    Err(Failure::usage(format!("`{}` has no point `{name}`; its points are\n  {list}{hint}", experiment.name)))
 }
 
 pub(super) fn diff_words(original: &str, edited: &str) -> Diff {

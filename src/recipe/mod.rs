@@ -69,7 +69,7 @@ pub struct Recipe {
     /// Intervals and tests.
     #[serde(default)]
     pub evaluation: eval::Config,
-    /// How often training saves what it has reached.
+    /// How often training saves what it has reached; changes no result and reruns nothing.
     #[serde(default, skip_serializing_if = "checkpoint::Config::is_default")]
     pub checkpoints: checkpoint::Config,
 }

@@ -70,16 +70,24 @@ pub struct Owner {
 impl Owner {
     /// This process, in a new claim.
     fn new() -> Self {
-        static MACHINE: OnceLock<(String, String)> = OnceLock::new();
-        let (host, machine) = MACHINE.get_or_init(|| {
-            let read = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
-            let host = read("/proc/sys/kernel/hostname").or_else(uname).unwrap_or_default();
-            let machine = read("/proc/sys/kernel/random/boot_id").unwrap_or_else(|| host.clone());
-            (host, machine)
-        });
-        let (host, machine) = (host.clone(), machine.clone());
+        let (host, machine) = here().clone();
         Self { host, machine, pid: std::process::id(), nonce: RandomState::new().hash_one(()) as u32 }
     }
+
+    fn is_here(&self) -> bool {
+        self.machine == here().1
+    }
+}
+
+/// This machine's name, and the machine since it was started.
+fn here() -> &'static (String, String) {
+    static HERE: OnceLock<(String, String)> = OnceLock::new();
+    HERE.get_or_init(|| {
+        let read = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+        let host = read("/proc/sys/kernel/hostname").or_else(uname).unwrap_or_default();
+        let machine = read("/proc/sys/kernel/random/boot_id").unwrap_or_else(|| host.clone());
+        (host, machine)
+    })
 }
 
 impl fmt::Display for Owner {
@@ -151,9 +159,8 @@ pub(super) fn take(
     loop {
         let survey = Survey::of(dir)?;
         if let Some(pulse) = survey.claims.last().and_then(|&token| look(dir, token)) {
-            let is_ours = |owner: &Owner| owner.machine == Owner::new().machine;
-            // Who holds the lock knows that nobody else on this machine is alive.
-            let is_dead = sharing.locks && pulse.owner.as_ref().is_some_and(is_ours);
+            // Who holds the lock knows that nobody else on this machine does.
+            let is_dead = sharing.locks && pulse.owner.as_ref().is_some_and(Owner::is_here);
             // Looks are counted, not time: who was stopped itself has seen nothing meanwhile.
             silence = if last.as_ref() == Some(&pulse) { silence + sharing.look_every() } else { Duration::ZERO };
             if !is_dead && silence < sharing.patience {

@@ -155,6 +155,9 @@ fn without_slurm_the_message_says_so() {
     let said = lab.said(&["run", "tiny.toml", "--dry-run"]);
     assert_eq!(said.code, Some(2));
     assert!(said.err.contains("add `--launcher slurm`"), "{}", said.err);
+    let said = lab.said(&["run", "tiny.toml", "--launcher", "slurm", "--jobs", "4"]);
+    assert_eq!(said.code, Some(2));
+    assert!(said.err.contains("is `max_parallel` in `[launch.slurm]`"), "{}", said.err);
 }
 
 #[test]

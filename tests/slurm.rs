@@ -6,6 +6,7 @@
 
 mod tiny;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -240,6 +241,7 @@ fn a_sweep_on_slurm_ends_like_a_local_one() {
     let local = lab.said(&["run", "sweep.toml", "--store", "local", "--out", "local"]);
     assert_eq!(local.code, Some(1), "{}", local.err);
     assert_same(&results(&lab.path("local")), &results(&lab.path(".runner")));
+    assert_eq!(report(&lab.path("reports/sweep")), report(&lab.path("local")));
 
     submitted_again(&slurm, &lab, &run);
     a_single_recipe(&slurm, &lab);
@@ -263,16 +265,24 @@ fn submitted_again(slurm: &Slurm, lab: &Lab, run: &Path) {
     slurm.until("the queue is empty", || slurm.is_empty());
 }
 
+/// Every file of a sweep's report, without the log of the run.
+fn report(out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let names = tiny::files(out).into_iter().filter(|name| !name.ends_with("events.jsonl"));
+    let files: BTreeMap<_, _> = names.map(|name| (name.clone(), fs::read(out.join(name)).unwrap())).collect();
+    assert!(files.len() > 3, "{:?}", files.keys());
+    files
+}
+
 fn a_single_recipe(slurm: &Slurm, lab: &Lab) {
     slurm.submit(lab, "tiny.toml");
     slurm.until("the queue is empty", || slurm.is_empty());
-    let report = |out: &str| {
+    let numbers = |out: &str| {
         let mut report = json(&lab.path(out).join("report.json")).unwrap();
         for key in ["provenance", "stages"] {
             report.as_object_mut().unwrap().remove(key);
         }
         report
     };
-    lab.said(&["run", "tiny.toml", "--store", "local", "--out", "local"]).fine();
-    assert_eq!(report("reports/tiny"), report("local"));
+    lab.said(&["run", "tiny.toml", "--store", "local", "--out", "single"]).fine();
+    assert_eq!(numbers("reports/tiny"), numbers("single"));
 }

@@ -43,10 +43,11 @@ pub(super) fn plan_of(experiment: &Experiment) -> Result<Plan, Failure> {
     stage::plan(experiment).map_err(|error| Failure::usage(format!("{error:#}")))
 }
 
-/// A run that was submitted earlier, as it was planned then.
-pub(super) fn planned(run: Frozen, store: &Store) -> Planned {
+/// A run that was submitted earlier, as it was planned then, with what its tasks say remembered.
+pub(super) fn planned(run: Frozen, store: &Store) -> Result<Planned, Failure> {
+    launch::remember(&run, store)?;
     let device = device(&run.experiment);
-    Planned { experiment: run.experiment(store), plan: run.plan, device, warnings: Vec::new() }
+    Ok(Planned { experiment: run.experiment(store), plan: run.plan, device, warnings: Vec::new() })
 }
 
 /// What the recipe of `experiment` calls its device.

@@ -13,4 +13,4 @@ mod tasks;
 pub use arrays::{Array, arrays};
 pub use frozen::{Frozen, Submission, host};
 pub use resources::{demand, local_limits, needs, resources};
-pub use tasks::{Keeper, State, Task};
+pub use tasks::{Keeper, State, Task, remember};

@@ -15,10 +15,9 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use self::script::{Script, Scripts};
-use super::{Frozen, State, Task, arrays, demand, needs};
+use super::{Frozen, State, Task, arrays, demand, needs, remember};
 use crate::recipe::Experiment;
 use crate::stage::node::{Demand, Node, Stage};
-use crate::stage::reason;
 use crate::store::{Key, Store, write_atomically};
 
 /// Tasks in one array where there is no cluster to ask: Slurm's own default.
@@ -124,11 +123,6 @@ impl<'a> Slurm<'a> {
     /// # Errors
     /// When Slurm refuses a job, or the store is not writable; what was submitted before stays in the queue.
     pub fn submit(&mut self, submission: &Submission) -> Result<()> {
-        let failed = self.run.plan.nodes.iter().filter_map(|node| {
-            let task = Task::find(self.run, self.store, node).filter(|task| task.state == State::Failed)?;
-            Some((node.label.clone(), task.error.unwrap_or_default()))
-        });
-        reason::remember(&self.run.plan, self.store, &failed.collect::<Vec<_>>())?;
         let logs = self.store.run_dir(&self.run.id).join("logs");
         fs::create_dir_all(&logs).with_context(|| format!("cannot create `{}`", logs.display()))?;
         let before = self.jobs.len();
@@ -142,7 +136,7 @@ impl<'a> Slurm<'a> {
                 )
             })?;
         }
-        Ok(())
+        remember(self.run, self.store)
     }
 
     /// Takes everything of the run out of the queue, and says how many jobs that were.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Frozen;
 use crate::events::{Event, Sink};
 use crate::stage::node::Node;
+use crate::stage::reason;
 use crate::store::{Error, Key, Store, write_atomically};
 
 /// Where a task is.
@@ -88,6 +89,21 @@ impl Task {
         let bytes = serde_json::to_vec_pretty(self).expect("strings and numbers are JSON");
         write_atomically(path, &bytes)
     }
+}
+
+/// Brings what is remembered of the run's recipe (for `plan`, `ls` and a sweep's report) up to date with what its tasks say,
+/// if there are any.
+///
+/// # Errors
+/// When the store is not writable.
+pub fn remember(run: &Frozen, store: &Store) -> anyhow::Result<()> {
+    let tasks: Vec<Task> = run.plan.nodes.iter().filter_map(|node| Task::find(run, store, node)).collect();
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    let failed = tasks.into_iter().filter(|task| task.state == State::Failed);
+    let failed: Vec<_> = failed.map(|task| (task.label, task.error.unwrap_or_default())).collect();
+    reason::remember(&run.plan, store, &failed)
 }
 
 fn path(run: &Frozen, store: &Store, key: &Key) -> PathBuf {

@@ -85,7 +85,7 @@ fn as_table(plan: &Plan, statuses: &[Status]) -> String {
             [node.label.clone(), node.stage.to_string(), node.key.short().to_owned(), status.to_string()]
         })
         .collect();
-    table(["label", "stage", "key", "status"], &rows)
+    table(&["label", "stage", "key", "status"], &rows)
 }
 
 fn as_json(plan: &Plan, statuses: &[Status]) -> Value {

@@ -15,6 +15,7 @@ use super::output::{self, Failure, note};
 use super::rooms;
 use super::{RecipeArgs, StoreArgs, interrupt};
 use crate::events::{Bars, Fan, JsonLines, Plain, Sink};
+use crate::launch;
 use crate::recipe::Experiment;
 use crate::stage::execute::{Summary, execute};
 use crate::stage::node::{Plan, Stage};
@@ -80,15 +81,12 @@ pub(super) fn report(args: &ReportArgs) -> Result<(), Failure> {
 
 fn complete(experiment: Experiment, store: &Store, jobs: usize, out: Option<&Path>) -> Result<(), Failure> {
     interrupt::listen()?;
-    let run = rooms::submit(experiment, store)?;
-    let plan = &run.plan;
-    let out = out.map_or_else(|| Path::new("reports").join(&plan.recipe), Path::to_owned);
+    let out = out.map_or_else(|| Path::new("reports").join(&experiment.name), Path::to_owned);
     let log = out.join("events.jsonl");
     let log =
         JsonLines::open(&log).map_err(|error| Failure::usage(format!("cannot write `{}`: {error}", log.display())))?;
-    let own = run.events_file(store);
-    let own =
-        JsonLines::open(&own).map_err(|error| Failure::Stage(format!("cannot write `{}`: {error}", own.display())))?;
+    let (run, own) = rooms::begin(experiment, store)?;
+    let plan = &run.plan;
     let screen: Box<dyn Sink> =
         if io::stderr().is_terminal() { Box::<Bars>::default() } else { Box::<Plain>::default() };
     let summary = execute(
@@ -98,6 +96,7 @@ fn complete(experiment: Experiment, store: &Store, jobs: usize, out: Option<&Pat
         jobs,
         &|node, inputs, workspace, emitter| rooms::run_stage(&run, store, node, inputs, workspace, emitter),
     )?;
+    launch::Summary::refresh(&run, store)?;
     if let Some(artefact) = report_of(plan, &summary) {
         export(artefact, &out)?;
         output::data(&rooms::terminal_table(artefact)?)?;

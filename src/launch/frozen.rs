@@ -11,6 +11,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::Summary;
+use crate::events::JsonLines;
 use crate::recipe::{Experiment, Recipe};
 use crate::stage;
 use crate::stage::node::{Node, Plan};
@@ -46,6 +48,19 @@ pub struct Submission {
 }
 
 impl Frozen {
+    /// Submits `experiment` and opens this process's events: from here on the run counts as at work.
+    ///
+    /// # Errors
+    /// As [`Frozen::submit`].
+    pub fn begin(experiment: Experiment, store: &Store) -> Result<(Self, JsonLines)> {
+        let _guard = store.share()?;
+        let run = Self::submit(experiment, store)?;
+        let path = run.events_file(store);
+        let events = JsonLines::attended(&path).with_context(|| format!("cannot write `{}`", path.display()))?;
+        Summary::refresh(&run, store)?;
+        Ok((run, events))
+    }
+
     /// Plans `experiment` and writes it down in `store`, with a copy of every file that it names. Submitted again, it is
     /// the same run, and what stands in the store stays.
     ///
@@ -104,7 +119,7 @@ impl Frozen {
     pub fn events_file(&self, store: &Store) -> PathBuf {
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host = if host.trim().is_empty() { "local" } else { host.trim() };
-        store.run_dir(&self.id).join("events").join(format!("{host}-{}.jsonl", std::process::id()))
+        super::summary::events(store, &self.id).join(format!("{host}-{}.jsonl", std::process::id()))
     }
 
     /// The recipe that `node` is computed with. A file that was changed since is taken from the store's copy.
@@ -113,7 +128,16 @@ impl Frozen {
     /// When `node` is none of this run's.
     #[must_use]
     pub fn recipe(&self, node: &Node, store: &Store) -> Recipe {
-        let mut recipe = self.experiment.points[node.points[0]].recipe.clone();
+        self.point(node.points[0], store)
+    }
+
+    /// The recipe of the point with index `point`, files as in [`Frozen::recipe`].
+    ///
+    /// # Panics
+    /// When there is no such point.
+    #[must_use]
+    pub fn point(&self, point: usize, store: &Store) -> Recipe {
+        let mut recipe = self.experiment.points[point].recipe.clone();
         for (_, path) in recipe.files_mut() {
             if let Some(hash) = self.files.get(path)
                 && hash_of(path).ok().as_ref() != Some(hash)

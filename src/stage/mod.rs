@@ -31,6 +31,7 @@ use serde::de::DeserializeOwned;
 pub use opened::{Opened, Scores};
 pub use plan::{plan, plan_recipe};
 pub use policy::Policy;
+pub use report::outcome;
 
 use self::execute::Inputs;
 use self::node::{Node, Stage};

@@ -54,7 +54,7 @@ pub fn run(recipe: &Recipe, node: &Node, inputs: &Inputs, workspace: &Workspace,
         Stage::Reward => reward::run(&config(node)?, inputs, workspace, emitter),
         Stage::Ppo => ppo::run(&config(node)?, inputs, workspace, emitter),
         Stage::Responses => responses::run(&config(node)?, inputs, workspace, emitter),
-        Stage::Judgements => judgements::run(&config(node)?, inputs, workspace),
+        Stage::Judgements => judgements::run(&config(node)?, inputs, workspace, emitter),
         Stage::Report => report::run(&config(node)?, inputs, workspace),
     }
 }

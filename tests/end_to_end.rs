@@ -8,9 +8,7 @@ mod tiny;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::Duration;
+use std::process::Command;
 
 use serde_json::Value;
 use tiny::{Lab, Said, assert_same, files, results};
@@ -186,92 +184,6 @@ fn neither_jobs_nor_threads_nor_cores_change_a_byte() {
     assert_same(&expected, &results(&lab.path("single")));
 }
 
-fn start(lab: &Lab, store: &str, out: &str) -> Child {
-    let mut command = lab.runner(&["run", "tiny.toml", "--store", store, "--out", out]);
-    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-/// Waits until `now` holds or the run is over; says whether it is still running.
-fn wait_until(child: &mut Child, mut now: impl FnMut() -> bool) -> bool {
-    while child.try_wait().unwrap().is_none() {
-        if now() {
-            return true;
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
-    false
-}
-
-/// Whether a stage in progress has a whole checkpoint.
-fn has_checkpoint(store: &Path) -> bool {
-    files(&store.join("partial")).iter().any(|name| {
-        let parts: Vec<_> = name.iter().map(|part| part.to_string_lossy()).collect();
-        parts.len() > 2 && parts[1] == "checkpoint" && parts[2].starts_with("step-")
-    })
-}
-
-fn done(store: &Path) -> usize {
-    files(&store.join("results")).iter().filter(|name| name.ends_with("manifest.json")).count()
-}
-
-#[test]
-fn killed_again_and_again_it_ends_with_the_same_bytes() {
-    let lab = Lab::new();
-    lab.said(&["run", "tiny.toml", "--store", "whole", "--out", "whole"]).fine();
-    let store = lab.path("killed");
-    let (mut kills, mut results_before) = (0, BTreeSet::new());
-    // Every third kill comes at the first checkpoint that is seen, the others whenever the clock says.
-    for round in 0..40_u64 {
-        let mut child = start(&lab, "killed", "killed");
-        let (mut slept, patience) = (0, 5 + 37 * round % 400);
-        let alive = wait_until(&mut child, || {
-            slept += 1;
-            if round % 3 == 0 { slept > 20 && has_checkpoint(&store) } else { slept > patience }
-        });
-        if alive {
-            child.kill().unwrap();
-            kills += 1;
-        }
-        child.wait().unwrap();
-        let found: BTreeSet<String> = results(&store).into_keys().collect();
-        assert!(found.is_superset(&results_before), "what was done stays done");
-        results_before = found;
-        if !alive {
-            break;
-        }
-    }
-    lab.said(&["run", "tiny.toml", "--store", "killed", "--out", "killed"]).fine();
-    assert!(kills > 3, "the run was killed {kills} times only");
-    let log = fs::read_to_string(lab.path("killed/events.jsonl")).unwrap();
-    assert!(log.contains("\"resumed_from\""), "no stage went on from a checkpoint");
-    assert_same(&results(&lab.path("whole")), &results(&store));
-    assert_eq!(files(&store.join("partial")), Vec::<PathBuf>::new());
-}
-
-#[test]
-fn a_polite_signal_is_answered_with_130_and_leaves_no_half() {
-    let lab = Lab::new();
-    let log = lab.path("out/events.jsonl");
-    for (before, signal) in ["-INT", "-TERM"].into_iter().enumerate() {
-        let mut child = start(&lab, "store", "out");
-        let runs = || fs::read_to_string(&log).unwrap_or_default().matches("\"run_started\"").count();
-        assert!(wait_until(&mut child, || runs() > before && has_checkpoint(&lab.path("store"))));
-        let killed = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
-        assert!(killed.success());
-        let said = Said::of(&child.wait_with_output().unwrap());
-        assert_eq!(said.code, Some(130), "{said:?}");
-        assert!(
-            said.err.ends_with("interrupted: what is done is kept; the same command goes on from there\n"),
-            "{}",
-            said.err
-        );
-    }
-    let (finished, all) = (done(&lab.path("store")), planned(&lab, &["tiny.toml"]).len());
-    assert!(finished < all, "{finished} of {all}");
-    lab.said(&["run", "tiny.toml", "--store", "store", "--out", "out"]).fine();
-    assert_eq!(done(&lab.path("store")), all);
-}
-
 #[test]
 fn what_is_deleted_or_damaged_is_made_again() {
     let lab = Lab::new();
@@ -296,19 +208,6 @@ fn what_is_deleted_or_damaged_is_made_again() {
     assert!(said.err.contains("`model.safetensors` of stage `sft` is damaged: expected blake3 `"), "{}", said.err);
     assert_eq!(ran(&lab.path("reports/tiny")).last(), Some(&2));
     assert_same(&whole, &results(&store));
-}
-
-#[test]
-fn two_processes_on_one_store_share_the_work() {
-    let lab = Lab::new();
-    let children = ["left", "right"].map(|out| start(&lab, "store", out));
-    for child in children {
-        Said::of(&child.wait_with_output().unwrap()).fine();
-    }
-    let total: u64 = ["left", "right"].iter().flat_map(|out| ran(&lab.path(out))).sum();
-    assert_eq!(total, planned(&lab, &["tiny.toml"]).len() as u64);
-    lab.said(&["run", "tiny.toml", "--store", "alone", "--out", "alone"]).fine();
-    assert_same(&results(&lab.path("alone")), &results(&lab.path("store")));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Every key of a recipe is read by something: changing it changes the key of a stage that computes, or the recipe key is
-//! on the one visible list of those that change nothing but the report.
+//! on one of two visible lists: of those that change nothing but the report, and of those that change nothing at all.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics is a test that fails")]
 
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use runner::recipe::{Recipe, load};
-use runner::stage::node::Stage;
+use runner::stage::node::{Node, Stage};
 use runner::stage::plan_recipe;
 use serde_json::{Value, json};
 
@@ -20,6 +20,9 @@ const REPORT_ONLY: [&str; 6] = [
     "variants.1.name",
     "variants.2.name",
 ];
+
+/// What changes no result, the report included: how often training saves.
+const IN_NO_KEY: [&str; 3] = ["checkpoints.every_minutes", "checkpoints.every_steps", "checkpoints.keep"];
 
 /// Words and tables that may stand where a recipe has a choice; whichever the recipe takes is tried.
 fn choices() -> Vec<Value> {
@@ -65,50 +68,59 @@ fn leaves(value: &Value, at: &str, found: &mut Vec<String>) {
     }
 }
 
-/// The keys of everything that computes, where the recipe's files are there; the report's key holds the whole recipe and
-/// would prove nothing.
-fn keys(recipe: &Recipe) -> Option<BTreeSet<String>> {
+/// The keys of everything that computes and of the report, where the recipe's files are there.
+fn keys(recipe: &Recipe) -> Option<(BTreeSet<String>, BTreeSet<String>)> {
     let plan = plan_recipe(recipe, "test").ok()?;
-    Some(plan.nodes.iter().filter(|node| node.stage != Stage::Report).map(|node| node.key.to_string()).collect())
+    let (reports, computing): (Vec<_>, Vec<_>) = plan.nodes.iter().partition(|node| node.stage == Stage::Report);
+    let keys = |nodes: Vec<&Node>| nodes.into_iter().map(|node| node.key.to_string()).collect();
+    Some((keys(computing), keys(reports)))
 }
 
-/// The keys of `recipe` that can be changed without changing a computing stage, and the number of keys tried.
-fn unread(path: &str, overrides: &[String]) -> (BTreeSet<String>, usize) {
+/// The keys of a recipe that can be changed without changing a computing stage.
+struct Unread {
+    /// Those that change the report.
+    reported: BTreeSet<String>,
+    /// Those that change nothing.
+    silent: BTreeSet<String>,
+    tried: usize,
+}
+
+fn unread(path: &str, overrides: &[String]) -> Unread {
     let recipe = load(Path::new(path), overrides).unwrap().experiment.points.remove(0).recipe;
     let (written, before) = (serde_json::to_value(&recipe).unwrap(), keys(&recipe).unwrap());
     let mut pointers = Vec::new();
     leaves(&written, "", &mut pointers);
-    let mut unread = BTreeSet::new();
+    let mut unread = Unread { reported: BTreeSet::new(), silent: BTreeSet::new(), tried: pointers.len() };
     for pointer in &pointers {
-        let mut tried = 0;
-        let changed = others(written.pointer(pointer).unwrap()).into_iter().any(|other| {
+        let after = others(written.pointer(pointer).unwrap()).into_iter().filter_map(|other| {
             let mut value = written.clone();
             *value.pointer_mut(pointer).unwrap() = other;
-            let Ok(changed) = serde_json::from_value::<Recipe>(value.clone()) else { return false };
+            let changed = serde_json::from_value::<Recipe>(value).ok()?;
             // What is written out again as before was no change.
-            if serde_json::to_value(&changed).unwrap() == written {
-                return false;
-            }
-            let Some(after) = keys(&changed) else { return false };
-            tried += 1;
-            after != before
+            if serde_json::to_value(&changed).unwrap() == written { None } else { keys(&changed) }
         });
+        let after: Vec<_> = after.collect();
         let key = pointer.trim_start_matches('/').replace('/', ".");
-        assert!(tried > 0, "`{key}` of {path}: no other value was accepted; add one to this test");
-        if !changed {
-            unread.insert(key);
+        assert!(!after.is_empty(), "`{key}` of {path}: no other value was accepted; add one to this test");
+        if after.iter().all(|after| *after == before) {
+            unread.silent.insert(key);
+        } else if after.iter().all(|(computing, _)| *computing == before.0) {
+            unread.reported.insert(key);
         }
     }
-    (unread, pointers.len())
+    unread
 }
 
 #[test]
-fn every_key_changes_a_stage_or_is_known_to_change_the_report_only() {
-    let expected: BTreeSet<String> = REPORT_ONLY.map(str::to_owned).into();
-    let qa = ["dataset.path=datasets/README.md".to_owned()];
-    for (path, overrides) in [("recipes/finegrained.toml", &[][..]), ("recipes/qa_feedback.toml", &qa)] {
-        let (unread, tried) = unread(path, overrides);
+fn every_key_changes_a_stage_or_is_known_not_to() {
+    let known = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+    // A table with nothing but defaults is not written out.
+    let saving = "checkpoints.every_steps=7".to_owned();
+    let qa = [saving.clone(), "dataset.path=datasets/README.md".to_owned()];
+    for (path, overrides) in [("recipes/finegrained.toml", &[saving][..]), ("recipes/qa_feedback.toml", &qa)] {
+        let Unread { reported, silent, tried } = unread(path, overrides);
         assert!(tried > 60, "{path}: only {tried} keys were tried");
-        assert_eq!(unread, expected, "{path}: keys that change nothing (left), keys known to (right)");
+        assert_eq!(reported, known(&REPORT_ONLY), "{path}: keys that change the report only (left), known to (right)");
+        assert_eq!(silent, known(&IN_NO_KEY), "{path}: keys that change nothing (left), keys known to (right)");
     }
 }

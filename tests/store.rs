@@ -14,6 +14,7 @@ use runner::events::{Emitter, Event, Memory};
 use runner::stage::execute::{Inputs, Summary, execute};
 use runner::stage::node::{Node, Plan, Stage};
 use runner::stage::reason::{Status, statuses};
+use runner::stage::stop::Stop;
 use runner::store::{Claim, Error, Lookup, Store, Workspace};
 use serde_json::{Value, json};
 
@@ -39,7 +40,7 @@ fn work(node: &Node, inputs: &Inputs, workspace: &Workspace, _: &Emitter) -> any
 }
 
 fn run(plan: &Plan, store: &Store) -> Summary {
-    execute(plan, store, &Memory::default(), 2, &work).unwrap()
+    execute(plan, store, &Memory::default(), 2, &Stop::default(), &work).unwrap()
 }
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -49,9 +50,9 @@ fn store() -> (tempfile::TempDir, Store) {
 }
 
 fn workspace(store: &Store, plan: &Plan, index: usize) -> Workspace {
-    match store.claim(plan.identity(index), || {}).unwrap() {
+    match store.claim(plan.identity(index), || false).unwrap() {
         Claim::Work(workspace) => workspace,
-        Claim::Done(artefact) => panic!("already there: {}", artefact.dir.display()),
+        claim => panic!("expected work, found {claim:?}"),
     }
 }
 
@@ -120,7 +121,7 @@ fn an_interrupted_stage_leaves_no_result_and_keeps_its_checkpoint_only() {
     assert_eq!(reasons(&plan, &store)[0], "run: interrupted at step 40, will resume");
 
     let memory = Memory::default();
-    let summary = execute(&plan, &store, &memory, 1, &|node, inputs, workspace, emitter| {
+    let summary = execute(&plan, &store, &memory, 1, &Stop::default(), &|node, inputs, workspace, emitter| {
         assert!(!workspace.dir().join("half").exists());
         if node.stage == Stage::Data {
             let (step, files) = workspace.checkpoints().latest()?.expect("the checkpoint is still there");
@@ -172,7 +173,7 @@ fn damage_is_seen_named_and_repaired() {
         assert!(message.starts_with("`out.json` of stage `report` is damaged: expected "), "{message}");
         assert!(message.contains(&format!("found {found}")) && message.contains("afresh"), "{message}");
         let memory = Memory::default();
-        let summary = execute(&plan, &store, &memory, 2, &work).unwrap();
+        let summary = execute(&plan, &store, &memory, 2, &Stop::default(), &work).unwrap();
         assert_eq!((summary.ran, summary.cached), (1, 3));
         assert!(memory.events().iter().any(|event| matches!(event, Event::Warning { stage, .. } if stage == "report")));
         assert_eq!(files(&store.root().join("results")), pristine);
@@ -192,11 +193,12 @@ fn two_that_want_one_key_compute_it_once() {
             let (plan, computed, both) = (&plan, &computed, &both);
             scope.spawn(move || {
                 both.wait();
-                let summary = execute(plan, &store, memory, 2, &|node, inputs, workspace, emitter| {
-                    computed.fetch_add(1, Ordering::SeqCst);
-                    thread::sleep(Duration::from_millis(50));
-                    work(node, inputs, workspace, emitter)
-                });
+                let summary =
+                    execute(plan, &store, memory, 2, &Stop::default(), &|node, inputs, workspace, emitter| {
+                        computed.fetch_add(1, Ordering::SeqCst);
+                        thread::sleep(Duration::from_millis(50));
+                        work(node, inputs, workspace, emitter)
+                    });
                 assert!(summary.unwrap().artefacts.iter().all(Option::is_some));
             });
         }
@@ -215,7 +217,7 @@ fn who_waits_says_so_and_finds_the_result() {
     let ran = thread::scope(|scope| {
         let other = Store::open(store.root()).unwrap();
         let (plan, memory) = (&plan, &memory);
-        let run = scope.spawn(move || execute(plan, &other, memory, 1, &work).unwrap());
+        let run = scope.spawn(move || execute(plan, &other, memory, 1, &Stop::default(), &work).unwrap());
         while !waiting() {
             thread::sleep(Duration::from_millis(2));
         }
@@ -232,7 +234,9 @@ fn a_second_run_does_no_work() {
     let plan = toy(1);
     assert_eq!(run(&plan, &store).ran, 4);
     let before = files(store.root());
-    let again = execute(&plan, &store, &Memory::default(), 2, &|node, _, _, _| panic!("{} runs", node.label)).unwrap();
+    let again =
+        execute(&plan, &store, &Memory::default(), 2, &Stop::default(), &|node, _, _, _| panic!("{} runs", node.label))
+            .unwrap();
     assert_eq!((again.ran, again.cached, again.failed.len()), (0, 4, 0));
     assert_eq!(files(store.root()), before);
 }
@@ -275,7 +279,7 @@ fn a_failure_stops_what_is_made_from_it_and_nothing_else() {
     let plan = toy(1);
     for (panics, expected) in [(false, "no memory: 3 bytes short"), (true, "stage `sft a` panicked: index 3 of 2")] {
         let memory = Memory::default();
-        let summary = execute(&plan, &store, &memory, 1, &|node, inputs, workspace, emitter| {
+        let summary = execute(&plan, &store, &memory, 1, &Stop::default(), &|node, inputs, workspace, emitter| {
             if node.label == "sft a" {
                 assert!(!panics, "index {} of 2", 3);
                 return Err(anyhow::anyhow!("3 bytes short").context("no memory"));
@@ -302,7 +306,7 @@ fn inputs_come_before_their_readers() {
     let (_dir, store) = store();
     let order = Mutex::new(Vec::new());
     let plan = toy(1);
-    execute(&plan, &store, &Memory::default(), 4, &|node, inputs, workspace, emitter| {
+    execute(&plan, &store, &Memory::default(), 4, &Stop::default(), &|node, inputs, workspace, emitter| {
         work(node, inputs, workspace, emitter)?;
         order.lock().unwrap().push(node.label.clone());
         Ok(())
@@ -317,7 +321,7 @@ fn artefacts_do_not_depend_on_the_number_of_jobs() {
     let all: Vec<_> = [1, 4]
         .map(|jobs| {
             let (_dir, store) = store();
-            execute(&toy(1), &store, &Memory::default(), jobs, &work).unwrap();
+            execute(&toy(1), &store, &Memory::default(), jobs, &Stop::default(), &work).unwrap();
             files(&store.root().join("results"))
         })
         .into();
@@ -329,14 +333,15 @@ fn artefacts_do_not_depend_on_the_number_of_jobs() {
 fn a_wrong_role_is_named_with_the_right_ones() {
     let (_dir, store) = store();
     let plan = toy(1);
-    let summary = execute(&plan, &store, &Memory::default(), 1, &|node, inputs, workspace, emitter| {
-        if node.stage == Stage::Report {
-            let named: Vec<_> = inputs.artefacts("policy.").map(|(name, _)| name).collect();
-            assert_eq!(named, ["a", "b"]);
-            inputs.artefact("policy")?;
-        }
-        work(node, inputs, workspace, emitter)
-    });
+    let summary =
+        execute(&plan, &store, &Memory::default(), 1, &Stop::default(), &|node, inputs, workspace, emitter| {
+            if node.stage == Stage::Report {
+                let named: Vec<_> = inputs.artefacts("policy.").map(|(name, _)| name).collect();
+                assert_eq!(named, ["a", "b"]);
+                inputs.artefact("policy")?;
+            }
+            work(node, inputs, workspace, emitter)
+        });
     assert_eq!(summary.unwrap().failed[0].1, "expected an input `policy`, found `policy.a`, `policy.b`");
 }
 

@@ -46,7 +46,7 @@ mod demonstrations {
 
     fn train(rate: f64, steps: usize, checkpoints: &dyn Checkpoints, memory: &Memory) -> Result<Model> {
         let config: sft::Config = table(json!({
-            "steps": steps, "batch_size": 3, "checkpoint_every": 4,
+            "steps": steps, "batch_size": 3,
             "optimizer": { "learning_rate": rate, "warmup_steps": 3 },
         }));
         let task = sft::Task { config: &config, examples: &examples(), pad: SPECIAL.pad, seed: 5, shards: 2 };
@@ -67,7 +67,7 @@ mod demonstrations {
 
     #[test]
     fn are_learned_the_same_after_a_kill() {
-        let shelf = Shelf::default();
+        let shelf = Shelf::every(4);
         let expected = train(1e-2, 13, &shelf, &Memory::default()).unwrap().to_bytes();
         let shelves = shelf.each();
         assert_eq!(shelves.len(), 3);
@@ -78,11 +78,11 @@ mod demonstrations {
 
     #[test]
     fn stop_the_run_when_the_loss_is_no_number() {
-        let shelf = Shelf::default();
+        let shelf = Shelf::every(4);
         let step = named_step(train(1e30, 40, &shelf, &Memory::default()), "step");
         assert!(step > 1 && shelf.steps().iter().all(|&saved| saved < step));
 
-        let shelf = Shelf::default();
+        let shelf = Shelf::every(4);
         train(1e-2, 13, &shelf, &Memory::default()).unwrap();
         let mut sick = shelf.each().swap_remove(1);
         poison(&mut sick.from.as_mut().unwrap().1, "model.safetensors");
@@ -125,7 +125,7 @@ mod rewards {
 
     fn train(kind: &Kind, rate: f64, checkpoints: &dyn Checkpoints, memory: &Memory) -> Result<RewardModel> {
         let config: reward::Config = table(json!({
-            "epochs": 12, "batch_size": 16, "checkpoint_every": 15, "optimizer": { "learning_rate": rate },
+            "epochs": 12, "batch_size": 16, "optimizer": { "learning_rate": rate },
         }));
         let pairs = comparisons(64, 0);
         let task = reward::train::Task { config: &config, kind, pairs: &pairs, pad: SPECIAL.pad, seed: 5, shards: 2 };
@@ -190,7 +190,7 @@ mod rewards {
 
     #[test]
     fn are_learned_the_same_after_a_kill() {
-        let shelf = Shelf::default();
+        let shelf = Shelf::every(15);
         let kind = token("pairwise_edited_anchored");
         let expected = train(&kind, 1e-2, &shelf, &Memory::default()).unwrap().model.to_bytes();
         let shelves = shelf.each();

@@ -62,7 +62,7 @@ fn setting() -> Setting {
     Setting {
         config: json!({
             "steps": 16, "batch_size": 32, "epochs": 2, "minibatches": 2, "kl_coef": 0.1, "eval_every": 8,
-            "checkpoint_every": 2, "policy_optimizer": { "learning_rate": 5e-3 },
+            "policy_optimizer": { "learning_rate": 5e-3 },
             "value_optimizer": { "learning_rate": 5e-3 },
         }),
         kl_coef: 0.0,
@@ -183,7 +183,7 @@ fn a_policy_is_learned_the_same_after_a_kill() {
         "steps": 5, "eval_every": 2, "kl_control": { "adaptive": { "target": 0.5, "horizon": 100 } },
     });
     let setting = Setting { kl_coef: 0.05, ..setting() }.with(&adaptive);
-    let (shelf, memory) = (Shelf::default(), Memory::default());
+    let (shelf, memory) = (Shelf::every(2), Memory::default());
     let expected = setting.train(&shelf, &memory).unwrap();
     let coefficients = metric(&memory, "kl_coef");
     assert_ne!(coefficients[0].to_bits(), coefficients[4].to_bits(), "the coefficient is part of the state");
@@ -202,8 +202,8 @@ fn a_policy_is_learned_the_same_after_a_kill() {
 
 #[test]
 fn a_loss_that_is_no_number_stops_the_run() {
-    let absurd = json!({ "value_optimizer": { "learning_rate": 1e30 }, "checkpoint_every": 1 });
-    let shelf = Shelf::default();
+    let absurd = json!({ "value_optimizer": { "learning_rate": 1e30 } });
+    let shelf = Shelf::every(1);
     let step = named_step(setting().with(&absurd).train(&shelf, &Memory::default()), "iteration");
     assert!(shelf.steps().iter().all(|&saved| saved < step));
 }

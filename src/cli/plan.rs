@@ -2,12 +2,16 @@
 //!
 //! None of them changes the store.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::output::{self, Failure, note, table};
+use super::rooms::Planned;
 use super::{RecipeArgs, StoreArgs, rooms};
-use crate::stage::node::Plan;
+use crate::recipe::Point;
+use crate::stage::node::{Node, Plan, Sharing, Stage};
 use crate::stage::reason::{Status, statuses};
 
 #[derive(Args)]
@@ -16,6 +20,9 @@ pub(super) struct PlanArgs {
     recipe: RecipeArgs,
     #[command(flatten)]
     store: StoreArgs,
+    /// List every stage of a sweep, rather than one line for each kind
+    #[arg(long)]
+    stages: bool,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -45,12 +52,60 @@ pub(super) fn plan(args: &PlanArgs) -> Result<(), Failure> {
     planned.warnings.iter().for_each(|warning| note(warning.trim_end()));
     let statuses = statuses(&planned.plan, &args.store.open()?);
     if args.json {
-        return output::json(&as_json(&planned.plan, &statuses));
+        return output::json(&as_json(&planned, &statuses));
     }
-    output::data(&as_table(&planned.plan, &statuses))?;
+    let is_sweep = planned.experiment.is_sweep();
+    if is_sweep && !args.stages {
+        output::data(&by_kind(&planned.plan, &statuses))?;
+        note(points(&planned));
+    } else {
+        output::data(&as_table(&planned.plan, &statuses))?;
+    }
     let run = statuses.iter().filter(|status| matches!(status, Status::Run { .. })).count();
     note(format!("{} stages: {} cached, {run} to run", statuses.len(), statuses.len() - run));
+    if is_sweep && !args.stages {
+        note("hint: `--stages` lists them with their reasons");
+    }
     Ok(())
+}
+
+/// How much of a sweep's work is shared, in a sentence.
+fn points(planned: &Planned) -> String {
+    let (points, plan) = (planned.experiment.points.len(), &planned.plan);
+    let seeds = planned.experiment.points.first().map_or(0, |point| point.recipe.seeds.len());
+    let Sharing { needed, different, shared } = plan.sharing();
+    format!(
+        "{points} points with {seeds} {}: {needed} stages one by one, {different} different ones, {shared} of them shared by \
+         several points",
+        if seeds == 1 { "seed" } else { "seeds each" }
+    )
+}
+
+/// One row for each kind of stage.
+fn by_kind(plan: &Plan, statuses: &[Status]) -> String {
+    let mut kinds: BTreeMap<Stage, [usize; 4]> = BTreeMap::new();
+    for (node, status) in plan.nodes.iter().zip(statuses) {
+        let [different, needed, shared, run] = kinds.entry(node.stage).or_default();
+        *different += 1;
+        *needed += node.points.len();
+        *shared += usize::from(node.points.len() > 1);
+        *run += usize::from(matches!(status, Status::Run { .. }));
+    }
+    let rows: Vec<_> = kinds
+        .into_iter()
+        .map(|(stage, [different, needed, shared, run])| {
+            let cached = different - run;
+            [
+                stage.to_string(),
+                needed.to_string(),
+                different.to_string(),
+                shared.to_string(),
+                cached.to_string(),
+                run.to_string(),
+            ]
+        })
+        .collect();
+    table(&["stage", "one by one", "different", "shared", "cached", "to run"], &rows)
 }
 
 pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
@@ -61,7 +116,9 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
         }
         Ok(planned) => {
             planned.warnings.iter().for_each(|warning| note(warning.trim_end()));
-            note(format!("`{}` is fine: {} stages", args.recipe.recipe.display(), planned.plan.nodes.len()));
+            let points = planned.experiment.points.len();
+            let points = if planned.experiment.is_sweep() { format!("{points} points, ") } else { String::new() };
+            note(format!("`{}` is fine: {points}{} stages", args.recipe.recipe.display(), planned.plan.nodes.len()));
             Ok(())
         }
         Err(Failure::Recipe(message) | Failure::Usage(message)) if args.json => {
@@ -88,27 +145,41 @@ fn as_table(plan: &Plan, statuses: &[Status]) -> String {
     table(&["label", "stage", "key", "status"], &rows)
 }
 
-fn as_json(plan: &Plan, statuses: &[Status]) -> Value {
-    let node = |(node, status): (&crate::stage::node::Node, &Status)| {
-        let inputs =
-            node.inputs.iter().map(|input| json!({ "role": input.role, "label": plan.nodes[input.node].label }));
-        let reason = if let Status::Run { reason } = status { Value::from(reason.as_str()) } else { Value::Null };
-        json!({
-            "label": node.label,
-            "stage": node.stage,
-            "key": node.key,
-            "inputs": inputs.collect::<Vec<_>>(),
-            "status": if reason.is_null() { "cached" } else { "run" },
-            "reason": reason,
-        })
+fn as_json(planned: &Planned, statuses: &[Status]) -> Value {
+    let (plan, experiment) = (&planned.plan, &planned.experiment);
+    let point = |point: &Point| {
+        let axes = experiment.axes.iter().enumerate();
+        let levels: Map<_, _> =
+            axes.filter_map(|(i, axis)| Some((axis.name.clone(), experiment.level(point, i)?.value.clone()))).collect();
+        json!({ "name": point.name, "levels": levels })
     };
-    json!({ "recipe": plan.recipe, "nodes": plan.nodes.iter().zip(statuses).map(node).collect::<Vec<_>>() })
+    let names: Vec<&str> = experiment.points.iter().map(|point| point.name.as_str()).collect();
+    json!({
+        "recipe": plan.recipe,
+        "points": experiment.points.iter().map(point).collect::<Vec<_>>(),
+        "sharing": plan.sharing(),
+        "nodes": plan.nodes.iter().zip(statuses).map(|(node, status)| as_row(plan, node, status, &names)).collect::<Vec<_>>(),
+    })
+}
+
+/// One node as JSON; `names` are those of the points.
+fn as_row(plan: &Plan, node: &Node, status: &Status, names: &[&str]) -> Value {
+    let inputs = node.inputs.iter().map(|input| json!({ "role": input.role, "label": plan.nodes[input.node].label }));
+    let reason = if let Status::Run { reason } = status { Value::from(reason.as_str()) } else { Value::Null };
+    json!({
+        "label": node.label,
+        "stage": node.stage,
+        "key": node.key,
+        "inputs": inputs.collect::<Vec<_>>(),
+        "status": if reason.is_null() { "cached" } else { "run" },
+        "reason": reason,
+        "points": node.points.iter().filter_map(|&point| names.get(point)).collect::<Vec<_>>(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stage::node::Stage;
 
     fn example() -> (Plan, Vec<Status>) {
         let mut plan = Plan::new("toy");
@@ -133,9 +204,9 @@ mod tests {
     #[test]
     fn json_says_the_same() {
         let (plan, statuses) = example();
-        let value = as_json(&plan, &statuses);
-        assert_eq!(value["nodes"][0]["status"], "cached");
-        assert_eq!(value["nodes"][1]["reason"], "`steps` changed: 60 -> 80");
-        assert_eq!(value["nodes"][2]["inputs"], json!([{ "role": "policy", "label": "sft seed 0" }]));
+        let row = |i: usize| as_row(&plan, &plan.nodes[i], &statuses[i], &["toy"]);
+        assert_eq!((&row(0)["status"], &row(0)["points"]), (&json!("cached"), &json!(["toy"])));
+        assert_eq!(row(1)["reason"], "`steps` changed: 60 -> 80");
+        assert_eq!(row(2)["inputs"], json!([{ "role": "policy", "label": "sft seed 0" }]));
     }
 }

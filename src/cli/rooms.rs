@@ -14,6 +14,7 @@ use crate::launch::Frozen;
 use crate::recipe::Experiment;
 use crate::stage::execute::Inputs;
 use crate::stage::node::{Node, Plan};
+use crate::stage::stop::Stop;
 use crate::store::{Artefact, Store, Workspace};
 use crate::{recipe, report, stage};
 
@@ -54,8 +55,9 @@ pub(super) fn run_stage(
     inputs: &Inputs,
     workspace: &Workspace,
     emitter: &Emitter,
+    stop: &Stop,
 ) -> anyhow::Result<()> {
-    stage::run(&run.recipe(node, store), node, inputs, workspace, emitter)
+    stage::run(&run.recipe(node, store), node, inputs, workspace, emitter, stop)
 }
 
 pub(super) fn explain(key: &str) -> Result<String, Failure> {

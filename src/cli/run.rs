@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
 use anyhow::Context;
@@ -80,7 +81,6 @@ pub(super) fn report(args: &ReportArgs) -> Result<(), Failure> {
 }
 
 fn complete(experiment: Experiment, store: &Store, jobs: usize, out: Option<&Path>) -> Result<(), Failure> {
-    interrupt::listen()?;
     let out = out.map_or_else(|| Path::new("reports").join(&experiment.name), Path::to_owned);
     let log = out.join("events.jsonl");
     let log =
@@ -89,13 +89,14 @@ fn complete(experiment: Experiment, store: &Store, jobs: usize, out: Option<&Pat
     let plan = &run.plan;
     let screen: Box<dyn Sink> =
         if io::stderr().is_terminal() { Box::<Bars>::default() } else { Box::<Plain>::default() };
-    let summary = execute(
-        plan,
-        store,
-        &Fan::new(vec![Box::new(log), Box::new(own), screen]),
-        jobs,
-        &|node, inputs, workspace, emitter| rooms::run_stage(&run, store, node, inputs, workspace, emitter),
-    )?;
+    let sink = Arc::new(Fan::new(vec![Box::new(log), Box::new(own), screen]));
+    let stop = interrupt::listen(sink.clone())?;
+    let summary = execute(plan, store, &*sink, jobs, &stop, &|node, inputs, workspace, emitter| {
+        rooms::run_stage(&run, store, node, inputs, workspace, emitter, &stop)
+    })?;
+    if stop.is_asked() {
+        interrupt::end(&*sink);
+    }
     launch::Summary::refresh(&run, store)?;
     if let Some(artefact) = report_of(plan, &summary) {
         export(artefact, &out)?;

@@ -48,6 +48,12 @@ impl Bars {
         bar.set_position(done as u64);
     }
 
+    fn end_all(&self) {
+        for bar in std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner)).into_values() {
+            bar.finish_and_clear();
+        }
+    }
+
     fn end(&self, stage: &str) {
         if let Some(bar) = self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(stage) {
             bar.finish_and_clear();
@@ -68,7 +74,10 @@ impl Sink for Bars {
                 return;
             }
             Event::Progress { stage, done, total, unit } => self.progress(stage, *done, *total, unit),
-            Event::StageFinished { stage, .. } | Event::StageFailed { stage, .. } => self.end(stage),
+            Event::StageFinished { stage, .. }
+            | Event::StageFailed { stage, .. }
+            | Event::StageInterrupted { stage, .. } => self.end(stage),
+            Event::RunInterrupted => self.end_all(),
             _ => {}
         }
         if let Some(line) = sentence(event) {

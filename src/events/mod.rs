@@ -92,6 +92,17 @@ pub enum Event {
         /// Why.
         error: String,
     },
+    /// A stop was asked for: the stage saved a checkpoint and ended.
+    StageInterrupted {
+        /// The stage's label.
+        stage: String,
+        /// Steps done.
+        step: usize,
+        /// The checkpoint's folder.
+        folder: String,
+    },
+    /// A stop was asked for, and everything that saves has saved; nothing follows.
+    RunInterrupted,
     /// The run is over.
     RunFinished {
         /// Stages that ran.

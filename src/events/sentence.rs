@@ -24,6 +24,12 @@ pub(super) fn sentence(event: &Event) -> Option<String> {
         Event::Warning { stage, message } => Some(format!("warning: {stage}: {message}")),
         Event::StageFinished { stage, wall_seconds } => Some(format!("✓ {stage} ({})", duration(*wall_seconds))),
         Event::StageFailed { stage, error } => Some(format!("✗ {stage}: {error}")),
+        Event::StageInterrupted { stage, step, folder } => {
+            Some(format!("  {stage}: stopped after step {step}, saved in `{folder}`"))
+        }
+        Event::RunInterrupted => {
+            Some("interrupted: what is done is kept; the same command goes on from there".to_owned())
+        }
         Event::RunFinished { ran, cached, failed, wall_seconds } => {
             let failed = if *failed == 0 { String::new() } else { format!(", {failed} failed") };
             Some(format!("done in {}: {ran} ran, {cached} cached{failed}", duration(*wall_seconds)))

@@ -18,7 +18,7 @@ pub enum Standing {
     Running,
     /// A process waits for another one that computes the same.
     Waiting,
-    /// The process that worked on it is gone.
+    /// The process that worked on it is gone, or was told to stop.
     Stopped,
     /// It failed.
     Failed {
@@ -96,7 +96,7 @@ impl Board {
                 _ if done => Standing::Done,
                 Some(Phase::Running) if alive() => Standing::Running,
                 Some(Phase::Waiting) if alive() => Standing::Waiting,
-                Some(Phase::Running) => Standing::Stopped,
+                Some(Phase::Running | Phase::Interrupted) => Standing::Stopped,
                 Some(Phase::Failed(error)) => Standing::Failed { error: error.clone() },
                 Some(Phase::Finished) => Standing::Done,
                 _ if stuck() => Standing::Blocked,

@@ -113,13 +113,10 @@ impl Frozen {
         serde_json::from_slice(&bytes).with_context(|| format!("run `{}`", path.display()))
     }
 
-    /// Where this process writes what happens: every process that works on the run has a file of its own, so that none
-    /// waits for another, also on a shared file system.
+    /// Where this process writes what happens.
     #[must_use]
     pub fn events_file(&self, store: &Store) -> PathBuf {
-        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let host = if host.trim().is_empty() { "local" } else { host.trim() };
-        super::summary::events(store, &self.id).join(format!("{host}-{}.jsonl", std::process::id()))
+        super::summary::events(store, &self.id).join(super::story::own_file())
     }
 
     /// The recipe that `node` is computed with. A file that was changed since is taken from the store's copy.

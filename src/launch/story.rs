@@ -55,6 +55,8 @@ pub struct Chapter {
 pub enum Phase {
     /// At work.
     Running,
+    /// Told to stop, and saved.
+    Interrupted,
     /// Another process computes the same.
     Waiting,
     /// Its result is in the store.
@@ -86,10 +88,11 @@ impl Story {
         news.into_iter().map(|(_, line)| line).collect()
     }
 
-    /// Whether a process works on the run now.
+    /// Whether a process other than this one works on the run now.
     #[must_use]
     pub fn is_attended(&self) -> bool {
-        files(&self.dir).iter().any(|path| is_attended(path))
+        let own = self.dir.join(own_file());
+        files(&self.dir).iter().any(|path| *path != own && is_attended(path))
     }
 
     /// Whether any process ever began.
@@ -120,11 +123,16 @@ impl Story {
         match &line.event {
             Event::RunStarted { .. } => self.stages.retain(|_, chapter| match chapter.phase {
                 // What failed is tried again, and so is what a process that is gone was at.
-                Phase::Failed(_) => false,
+                Phase::Failed(_) | Phase::Interrupted => false,
                 Phase::Running | Phase::Waiting => chapter.source != *path && is_attended(&chapter.source),
                 Phase::Finished => true,
             }),
-            Event::RunFinished { .. } => {}
+            Event::StageInterrupted { stage, .. } => {
+                if let Some(chapter) = self.stages.get_mut(stage) {
+                    chapter.phase = Phase::Interrupted;
+                }
+            }
+            Event::RunInterrupted | Event::RunFinished { .. } => {}
             Event::StageStarted { stage, .. } => self.begin(stage, Phase::Running, path, line.time),
             Event::StageWaiting { stage, .. } => self.begin(stage, Phase::Waiting, path, line.time),
             Event::StageFailed { stage, error } => self.begin(stage, Phase::Failed(error.clone()), path, line.time),
@@ -193,6 +201,14 @@ impl Source {
         self.read += whole as u64;
         text[..whole].split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
     }
+}
+
+/// The name of this process's file: every process has its own, so that none waits for another, also on a shared file
+/// system.
+pub(super) fn own_file() -> String {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { "local" } else { host.trim() };
+    format!("{host}-{}.jsonl", std::process::id())
 }
 
 /// The files of events in `dir`, in order of their names.

@@ -3,18 +3,54 @@
 //! Random states and the place in the data are functions of (seed, step) in every trainer, so they need no storing.
 //! Where checkpoints go is the caller's concern.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::optim::{self, AdamW};
 use super::{Model, weights};
+use crate::units::{Count, Positive};
+
+/// The recipe's `[checkpoints]` table: how much a kill may cost. It changes no result and is in no key.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Steps (in PPO iterations) between checkpoints from which a killed run continues.
+    pub every_steps: Count,
+    /// Minutes after which a checkpoint is written although `every_steps` have not passed.
+    pub every_minutes: Positive,
+    /// Checkpoints that are kept: should the last one be damaged, the one before serves.
+    pub keep: Count,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let count = |n| Count::try_from(n).expect("at least one");
+        Self { every_steps: count(100), every_minutes: Positive::try_from(2.0).expect("above zero"), keep: count(2) }
+    }
+}
+
+impl Config {
+    /// Whether every key has its default, so that the table need not be written.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
 
 /// A checkpoint read back: the step after which it was saved, and its files.
 pub type Saved = (usize, Vec<(String, Vec<u8>)>);
 
-/// A place for checkpoints.
+/// A place for checkpoints, which also decides when there is one.
 pub trait Checkpoints: Sync {
+    /// Whether the state after `step` is to be saved; a trainer asks after every step.
+    fn due(&self, step: usize) -> bool;
+
     /// Stores the named files as the state after `step`, replacing older ones only once it is complete.
+    ///
+    /// # Errors
+    /// When they cannot be stored, and when training is to end here: the trainer passes the error on.
     fn save(&self, step: usize, files: &[(String, Vec<u8>)]) -> Result<()>;
 
     /// The newest complete state.
@@ -25,6 +61,10 @@ pub trait Checkpoints: Sync {
 pub struct Nowhere;
 
 impl Checkpoints for Nowhere {
+    fn due(&self, _: usize) -> bool {
+        false
+    }
+
     fn save(&self, _: usize, _: &[(String, Vec<u8>)]) -> Result<()> {
         Ok(())
     }
@@ -55,20 +95,22 @@ impl Learner {
         self.optimizer.update(&mut self.model.weights, gradients, rate)
     }
 
-    /// Whether every weight is a number: what a checkpoint must be able to say of itself.
-    #[must_use]
-    pub fn is_finite(&self) -> bool {
-        optim::global_norm(&self.model.weights).is_finite()
-    }
-
     /// The files that [`Self::restore`] reads, their names starting with `name`.
-    #[must_use]
-    pub fn files(&self, name: &str) -> [(String, Vec<u8>); 2] {
+    ///
+    /// # Errors
+    /// When a weight is no number: going on from there would be in vain.
+    pub fn files(&self, name: &str) -> Result<[(String, Vec<u8>); 2]> {
+        let norm = optim::global_norm(&self.model.weights);
+        ensure!(
+            norm.is_finite(),
+            "the norm of the weights `{name}` is {norm}: expected a number; a lower learning rate may help (the \
+             checkpoint before is kept)"
+        );
         let moments: Vec<_> = moment_names(&self.model).into_iter().zip(self.optimizer.moments()).collect();
-        [
+        Ok([
             (format!("{name}.safetensors"), self.model.to_bytes()),
             (format!("{name}-adamw-{}.safetensors", self.optimizer.steps()), weights::to_bytes(&moments)),
-        ]
+        ])
     }
 
     /// Reads back what [`Self::files`] stored.

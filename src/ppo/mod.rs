@@ -73,9 +73,6 @@ pub struct Config {
     pub value_warmup_steps: usize,
     /// Iterations between samples on the validation prompts (the learning curve).
     pub eval_every: Count,
-    /// Iterations between checkpoints from which a killed run continues.
-    #[serde(default = "default_checkpoint_every")]
-    pub checkpoint_every: Count,
     /// The policy's optimiser.
     pub policy_optimizer: optim::Config,
     /// The value model's optimiser.
@@ -238,7 +235,4 @@ fn default_gae_lambda() -> Fraction {
 }
 fn yes() -> bool {
     true
-}
-fn default_checkpoint_every() -> Count {
-    Count::try_from(10).expect("at least one")
 }

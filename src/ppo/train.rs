@@ -81,7 +81,7 @@ struct State {
     suspicions: Vec<Suspicion>,
 }
 
-/// Files of a checkpoint.
+/// The file of a checkpoint that holds the [`State`].
 const STATE: &str = "state.json";
 
 /// Trains a policy that starts from `reference` against `task.reward`.
@@ -120,19 +120,19 @@ pub fn train(
         if (step + 1) % config.eval_every.get() == 0 || step + 1 == steps {
             state.snapshots.push(Snapshot { step: step + 1, responses: snapshot(&policy.model, task, crew) });
         }
-        if (step + 1) % config.checkpoint_every.get() == 0 && step + 1 < steps {
-            ensure!(
-                policy.is_finite() && value.is_finite(),
-                "weights are not finite after iteration {}: a lower `ppo.policy_optimizer.learning_rate` or \
-                 `ppo.value_optimizer.learning_rate` may help (the checkpoint before is kept)",
-                step + 1
-            );
-            let mut files = [policy.files("policy"), value.files("value")].concat();
-            files.push((STATE.to_owned(), serde_json::to_vec(&state)?));
+        if checkpoints.due(step + 1) {
+            let files = files(&policy, &value, &state).with_context(|| format!("after iteration {}", step + 1))?;
             checkpoints.save(step + 1, &files)?;
         }
     }
     Ok(Trained { policy: policy.model, snapshots: state.snapshots, suspicions: state.suspicions })
+}
+
+/// The files of a checkpoint.
+fn files(policy: &Learner, value: &Learner, state: &State) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut files = [policy.files("policy")?, value.files("value")?].concat();
+    files.push((STATE.to_owned(), serde_json::to_vec(state)?));
+    Ok(files)
 }
 
 /// Warns once of each limit that the iteration's samples pass.

@@ -110,7 +110,9 @@ impl<'s> Check<'s> {
     fn table_of(&mut self, table: &mut DeTable<'s>, span: Range<usize>, node: Node, path: &mut KeyPath) {
         let known = node.keys().unwrap_or_default();
         let mut meant = Vec::new();
-        let unknown: Vec<_> = table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())).cloned().collect();
+        let is_unknown =
+            |key: &&Spanned<toml::de::DeString<'s>>| !node.is_open() && !known.contains(&key.get_ref().as_ref());
+        let unknown: Vec<_> = table.keys().filter(is_unknown).cloned().collect();
         for key in unknown {
             let word = key.get_ref();
             meant.extend(did_you_mean(word, known.iter().copied()));

@@ -88,6 +88,13 @@ impl Fault {
         self
     }
 
+    /// The same fault with what to do, where it does not say so yet.
+    #[must_use]
+    pub fn or_hint(mut self, hint: Hint) -> Self {
+        self.hint.get_or_insert(hint);
+        self
+    }
+
     /// The message without its places.
     #[must_use]
     pub fn message(&self) -> &str {

@@ -70,6 +70,8 @@ fn heading(of: &Explanation) -> String {
     }
     let default = match of.default {
         Some(default) if default.is_object() => "defaults below".to_owned(),
+        // A table that is left out where it has its defaults.
+        None if !of.keys.is_empty() && of.keys.iter().all(|key| !key.required) => "defaults below".to_owned(),
         Some(default) => format!("default `{}`", plain(default)),
         None if of.required => "required".to_owned(),
         None => "off by default".to_owned(),

@@ -12,6 +12,7 @@ mod load;
 mod rules;
 mod schema;
 mod source;
+mod sweep;
 mod tree;
 
 pub use diagnostics::{Fault, Faults, render};
@@ -25,6 +26,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compute::DeviceName;
+use crate::model::checkpoint;
 use crate::units::{Count, Fraction};
 use crate::{data, eval, judge, labels, model, ppo, reward, sft, text};
 
@@ -72,6 +74,12 @@ pub struct Recipe {
     /// Intervals and tests.
     #[serde(default)]
     pub evaluation: eval::Config,
+    /// How often training saves what it has reached.
+    #[serde(default, skip_serializing_if = "checkpoint::Config::is_default")]
+    pub checkpoints: checkpoint::Config,
+    /// Many recipes made from this one; none of the points has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<sweep::Config>,
 }
 
 impl Recipe {

@@ -97,6 +97,12 @@ impl Node {
         Some(keys)
     }
 
+    /// Whether it takes keys beyond those that it declares.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        self.body.get("additionalProperties").is_some_and(|more| *more != Value::Bool(false))
+    }
+
     /// The keys without a default.
     #[must_use]
     pub fn required(self) -> Vec<&'static str> {

@@ -18,15 +18,8 @@ pub struct Config {
     pub epochs: Count,
     /// Pairs per step.
     pub batch_size: Count,
-    /// Steps between checkpoints from which a killed run continues.
-    #[serde(default = "default_checkpoint_every")]
-    pub checkpoint_every: Count,
     /// The optimiser and its schedule.
     pub optimizer: optim::Config,
-}
-
-fn default_checkpoint_every() -> Count {
-    Count::try_from(100).expect("at least one")
 }
 
 /// A variant's `reward` table: exactly one of its keys.

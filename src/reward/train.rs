@@ -9,7 +9,8 @@ use super::{Config, Kind, Token, TokenLoss};
 use crate::compute::Crew;
 use crate::events::Emitter;
 use crate::labels::Label;
-use crate::model::checkpoint::{Checkpoints, Learner};
+use crate::model::checkpoint::Checkpoints;
+use crate::model::descent::{Schedule, descend};
 use crate::model::gradient::{Share, gradients, split};
 use crate::model::{Batch, Model, Pair};
 use crate::sft::Order;
@@ -66,37 +67,20 @@ pub fn train(
     ensure!(!task.pairs.is_empty(), "no pairs to learn from");
     let batch_size = config.batch_size.get().min(task.pairs.len());
     let steps = (config.epochs.get() * task.pairs.len()).div_ceil(batch_size);
-    let mut learner = Learner::new(trunk.with_head(task.kind.outputs(), 0.01, task.seed), &config.optimizer);
-    let mut first = 0;
-    if let Some((step, files)) = checkpoints.latest()? {
-        learner = learner.restore("reward", &config.optimizer, &files, &device)?;
-        first = step;
-    }
+    let schedule = Schedule { table: "reward", steps, optimizer: &config.optimizer };
     let mut order = Order::new(task.pairs.len(), task.seed);
-    for step in first..steps {
+    let model = trunk.with_head(task.kind.outputs(), 0.01, task.seed);
+    let model = descend(model, schedule, emitter, checkpoints, |model, step| {
         let pairs: Vec<&Comparison> = order.batch(step, batch_size).into_iter().map(|i| &task.pairs[i]).collect();
         let totals = Totals::of(&pairs);
-        let outcome = gradients(&learner.model, &split(&pairs, task.shards), crew, |model, pairs| {
+        let outcome = gradients(model, &split(&pairs, task.shards), crew, |model, pairs| {
             let (loss, correct) = loss(task.kind, model, pairs, totals, task.pad, &device);
             Share { loss, sums: [correct] }
         });
-        ensure!(
-            outcome.loss.is_finite(),
-            "the loss is {} at step {}: expected a number; a lower `reward.optimizer.learning_rate` may help (checkpoints of \
-             earlier steps are kept)",
-            outcome.loss,
-            step + 1
-        );
-        // Only now are the weights known to be good: they have a finite loss.
-        if step > first && step % config.checkpoint_every.get() == 0 {
-            checkpoints.save(step, &learner.files("reward"))?;
-        }
-        let norm = learner.update(outcome.gradients, config.optimizer.rate(step, steps));
         let accuracy = outcome.sums[0] / totals.pairs as f64;
-        emitter.metrics(step + 1, [("loss", outcome.loss), ("grad_norm", norm), ("train_accuracy", accuracy)]);
-        emitter.progress(step + 1, steps, "steps");
-    }
-    Ok(RewardModel { kind: task.kind.clone(), model: learner.model })
+        (outcome, ("train_accuracy", accuracy))
+    })?;
+    Ok(RewardModel { kind: task.kind.clone(), model })
 }
 
 /// Counts over a whole batch, by which the shares of its shards are divided.

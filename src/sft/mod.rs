@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::compute::Crew;
 use crate::events::Emitter;
-use crate::model::checkpoint::{Checkpoints, Learner};
+use crate::model::checkpoint::Checkpoints;
+use crate::model::descent::{Schedule, descend};
 use crate::model::gradient::{Share, gradients, split};
 use crate::model::{Batch, Model, Pair, optim};
 use crate::units::Count;
@@ -22,15 +23,8 @@ pub struct Config {
     pub steps: Count,
     /// Demonstrations per step.
     pub batch_size: Count,
-    /// Steps between checkpoints from which a killed run continues.
-    #[serde(default = "default_checkpoint_every")]
-    pub checkpoint_every: Count,
     /// The optimiser and its schedule.
     pub optimizer: optim::Config,
-}
-
-fn default_checkpoint_every() -> Count {
-    Count::try_from(200).expect("at least one")
 }
 
 /// What SFT learns from and with.
@@ -60,42 +54,22 @@ pub fn train(
 ) -> Result<Model> {
     let (config, device) = (task.config, model.device());
     ensure!(!task.examples.is_empty(), "no demonstrations to learn from");
-    let steps = config.steps.get();
-    let mut learner = Learner::new(model, &config.optimizer);
-    let mut first = 0;
-    if let Some((step, files)) = checkpoints.latest()? {
-        learner = learner.restore("model", &config.optimizer, &files, &device)?;
-        first = step;
-    }
+    let schedule = Schedule { table: "sft", steps: config.steps.get(), optimizer: &config.optimizer };
     let mut order = Order::new(task.examples.len(), task.seed);
-    for step in first..steps {
+    descend(model, schedule, emitter, checkpoints, |model, step| {
         let rows: Vec<Pair> = order
             .batch(step, config.batch_size.get())
             .into_iter()
             .map(|i| Pair { prompt: &task.examples[i].0, response: &task.examples[i].1 })
             .collect();
-        let tokens: usize = rows.iter().map(|row| row.response.len()).sum();
-        let outcome = gradients(&learner.model, &split(&rows, task.shards), crew, |model, rows| {
+        let tokens = rows.iter().map(|row| row.response.len()).sum::<usize>() as f64;
+        let outcome = gradients(model, &split(&rows, task.shards), crew, |model, rows| {
             let batch = Batch::new(rows, task.pad, &device);
             let nll = model.log_probs(&batch, 1.0).neg() * batch.response_mask;
-            Share { loss: nll.sum() / tokens as f64, sums: [] }
+            Share { loss: nll.sum() / tokens, sums: [] }
         });
-        ensure!(
-            outcome.loss.is_finite(),
-            "the loss is {} at step {}: expected a number; a lower `sft.optimizer.learning_rate` may help (checkpoints of \
-             earlier steps are kept)",
-            outcome.loss,
-            step + 1
-        );
-        // Only now are the weights known to be good: they have a finite loss.
-        if step > first && step % config.checkpoint_every.get() == 0 {
-            checkpoints.save(step, &learner.files("model"))?;
-        }
-        let norm = learner.update(outcome.gradients, config.optimizer.rate(step, steps));
-        emitter.metrics(step + 1, [("loss", outcome.loss), ("grad_norm", norm), ("tokens", tokens as f64)]);
-        emitter.progress(step + 1, steps, "steps");
-    }
-    Ok(learner.model)
+        (outcome, ("tokens", tokens))
+    })
 }
 
 /// The order in which examples are seen: every epoch a new permutation, a function of (seed, epoch) alone.

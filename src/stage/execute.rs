@@ -1,11 +1,13 @@
 //! Runs a plan: what is missing, in order, several stages at once.
 //!
-//! A failing stage stops what is made from it and nothing else. What a stage does is the caller's closure; which files it
+//! A failing stage stops what is made from it and nothing else. A stop that is asked for lets training stages save, and
+//! starts nothing more. What a stage does is the caller's closure; which files it
 //! writes is between it and its readers.
 
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
@@ -13,7 +15,8 @@ use std::time::Instant;
 use anyhow::{Context, anyhow};
 
 use super::node::{Demand, Node, Plan};
-use super::reason;
+use super::stop::Stop;
+use super::{Interrupted, reason};
 use crate::events::{Emitter, Event, Sink};
 use crate::store::{Artefact, Claim, Lookup, Store, Workspace};
 
@@ -66,17 +69,27 @@ pub struct Summary {
     pub cached: usize,
     /// Labels of the stages that failed, and why.
     pub failed: Vec<(String, String)>,
-    /// Labels of the stages that did not run because something that they are made from failed.
+    /// Labels of the stages that saved a checkpoint and ended because a stop was asked for.
+    pub interrupted: Vec<String>,
+    /// Labels of the stages that did not run because something that they are made from failed, or a stop was asked for.
     pub skipped: Vec<String>,
     /// Each node's result, where there is one.
     pub artefacts: Vec<Option<Artefact>>,
 }
 
-/// Brings every wanted result of `plan` into `store`, with at most `jobs` stages at once.
+/// Brings every wanted result of `plan` into `store`, with at most `jobs` stages at once, until all is there or `stop` is
+/// asked for.
 ///
 /// # Errors
 /// When the store itself cannot be used; a stage's failure is in the summary.
-pub fn execute(plan: &Plan, store: &Store, sink: &dyn Sink, jobs: usize, run: Run) -> anyhow::Result<Summary> {
+pub fn execute(
+    plan: &Plan,
+    store: &Store,
+    sink: &dyn Sink,
+    jobs: usize,
+    stop: &Stop,
+    run: Run,
+) -> anyhow::Result<Summary> {
     let started = Instant::now();
     let mut artefacts: Vec<Option<Artefact>> = vec![None; plan.nodes.len()];
     let demands = plan.demand(|index| {
@@ -95,18 +108,20 @@ pub fn execute(plan: &Plan, store: &Store, sink: &dyn Sink, jobs: usize, run: Ru
     sink.emit(&Event::RunStarted { recipe: plan.recipe.clone(), stages: plan.nodes.len(), cached });
     reason::remember(plan, store, &[])?;
 
-    let pool =
-        Pool { plan, store, sink, run, board: Mutex::new(Board::new(plan, &demands, artefacts)), news: Condvar::new() };
+    let board = Mutex::new(Board::new(plan, &demands, artefacts));
+    let pool = Pool { plan, store, sink, stop, run, board, news: Condvar::new() };
     pool.work(jobs.clamp(1, wanted.max(1)));
     let board = pool.board.into_inner().unwrap_or_else(PoisonError::into_inner);
     let summary = board.summary(plan, store, &demands);
     reason::remember(plan, store, &summary.failed)?;
-    sink.emit(&Event::RunFinished {
-        ran: summary.ran,
-        cached: summary.cached,
-        failed: summary.failed.len(),
-        wall_seconds: started.elapsed().as_secs_f64(),
-    });
+    if !stop.is_asked() {
+        sink.emit(&Event::RunFinished {
+            ran: summary.ran,
+            cached: summary.cached,
+            failed: summary.failed.len(),
+            wall_seconds: started.elapsed().as_secs_f64(),
+        });
+    }
     Ok(summary)
 }
 
@@ -119,6 +134,7 @@ struct Board {
     running: usize,
     ran: usize,
     failed: Vec<(usize, String)>,
+    interrupted: BTreeSet<usize>,
     artefacts: Vec<Option<Artefact>>,
 }
 
@@ -132,7 +148,8 @@ impl Board {
             .map(|(node, demand)| (*demand == Demand::Run).then(|| missing(node)))
             .collect();
         let ready = (0..plan.nodes.len()).filter(|&i| missing_inputs[i] == Some(0)).collect();
-        Self { missing_inputs, ready, running: 0, ran: 0, failed: Vec::new(), artefacts }
+        let (failed, interrupted) = (Vec::new(), BTreeSet::new());
+        Self { missing_inputs, ready, running: 0, ran: 0, failed, interrupted, artefacts }
     }
 
     fn done(&mut self, plan: &Plan, index: usize, artefact: Artefact, fresh: bool) {
@@ -154,9 +171,10 @@ impl Board {
     fn summary(mut self, plan: &Plan, store: &Store, demands: &[Demand]) -> Summary {
         let label = |index: usize| plan.nodes[index].label.clone();
         self.failed.sort();
-        let failed_nodes: BTreeSet<usize> = self.failed.iter().map(|(index, _)| *index).collect();
+        let begun: BTreeSet<usize> =
+            self.failed.iter().map(|(index, _)| *index).chain(self.interrupted.iter().copied()).collect();
         let skipped: Vec<String> = (0..plan.nodes.len())
-            .filter(|i| demands[*i] == Demand::Run && self.artefacts[*i].is_none() && !failed_nodes.contains(i))
+            .filter(|i| demands[*i] == Demand::Run && self.artefacts[*i].is_none() && !begun.contains(i))
             .map(label)
             .collect();
         for (artefact, node) in self.artefacts.iter_mut().zip(&plan.nodes) {
@@ -168,18 +186,30 @@ impl Board {
         }
         Summary {
             ran: self.ran,
-            cached: plan.nodes.len() - self.ran - self.failed.len() - skipped.len(),
+            cached: plan.nodes.len() - self.ran - begun.len() - skipped.len(),
             failed: self.failed.into_iter().map(|(index, error)| (label(index), error)).collect(),
+            interrupted: self.interrupted.into_iter().map(label).collect(),
             skipped,
             artefacts: self.artefacts,
         }
     }
 }
 
+/// How a stage ended that did not fail.
+enum Outcome {
+    /// With its result, and whether that was computed here.
+    Done(Box<Artefact>, bool),
+    /// With a checkpoint in `folder`.
+    Interrupted { step: usize, folder: PathBuf },
+    /// A stop was asked for while another process held its key.
+    NotBegun,
+}
+
 struct Pool<'a> {
     plan: &'a Plan,
     store: &'a Store,
     sink: &'a dyn Sink,
+    stop: &'a Stop,
     run: Run<'a>,
     board: Mutex<Board>,
     news: Condvar,
@@ -199,12 +229,20 @@ impl Pool<'_> {
     fn worker(&self) {
         while let Some((index, inputs)) = self.next() {
             let node = &self.plan.nodes[index];
+            // Dropped last: once its checkpoint is saved, the claim given up and the listeners told.
+            let _hold = node.stage.trains().then(|| self.stop.hold());
             let outcome = catch_unwind(AssertUnwindSafe(|| self.compute(index, &inputs)))
                 .unwrap_or_else(|panic| Err(anyhow!("stage `{}` panicked: {}", node.label, panic_message(&*panic))));
             let mut board = self.board();
             board.running -= 1;
             match outcome {
-                Ok((artefact, fresh)) => board.done(self.plan, index, artefact, fresh),
+                Ok(Outcome::Done(artefact, fresh)) => board.done(self.plan, index, *artefact, fresh),
+                Ok(Outcome::Interrupted { step, folder }) => {
+                    let stage = node.label.clone();
+                    self.sink.emit(&Event::StageInterrupted { stage, step, folder: folder.display().to_string() });
+                    board.interrupted.insert(index);
+                }
+                Ok(Outcome::NotBegun) => {}
                 Err(error) => {
                     let error = format!("{error:#}");
                     self.sink.emit(&Event::StageFailed { stage: node.label.clone(), error: error.clone() });
@@ -216,10 +254,13 @@ impl Pool<'_> {
         }
     }
 
-    /// The next node that can run, with its inputs; none when nothing will become ready any more.
+    /// The next node that can run, with its inputs; none when nothing will become ready any more, or is to start.
     fn next(&self) -> Option<(usize, Inputs)> {
         let mut board = self.board();
         loop {
+            if self.stop.is_asked() {
+                return None;
+            }
             if let Some(index) = board.ready.pop_first() {
                 board.running += 1;
                 let inputs = self.plan.nodes[index].inputs.iter();
@@ -234,25 +275,35 @@ impl Pool<'_> {
         }
     }
 
-    /// The node's result, and whether it was computed here.
-    fn compute(&self, index: usize, inputs: &Inputs) -> anyhow::Result<(Artefact, bool)> {
+    /// Claims the node and does its work.
+    fn compute(&self, index: usize, inputs: &Inputs) -> anyhow::Result<Outcome> {
         let started = Instant::now();
         let node = &self.plan.nodes[index];
         let label = || node.label.clone();
+        let mut waits = false;
         let claim = self.store.claim(self.plan.identity(index), || {
-            self.sink.emit(&Event::StageWaiting { stage: label(), key: node.key.to_string() });
+            if !waits {
+                self.sink.emit(&Event::StageWaiting { stage: label(), key: node.key.to_string() });
+            }
+            waits = true;
+            !self.stop.is_asked()
         })?;
         let (artefact, fresh) = match claim {
+            Claim::GivenUp => return Ok(Outcome::NotBegun),
             Claim::Done(artefact) => (artefact, false),
             Claim::Work(workspace) => {
                 let resumed_from = workspace.checkpoints().latest_step();
                 self.sink.emit(&Event::StageStarted { stage: label(), key: node.key.to_string(), resumed_from });
-                (self.run)(node, inputs, &workspace, &Emitter::new(&node.label, self.sink))?;
+                let worked = (self.run)(node, inputs, &workspace, &Emitter::new(&node.label, self.sink));
+                if let Err(error) = worked {
+                    let Interrupted { step } = error.downcast()?;
+                    return Ok(Outcome::Interrupted { step, folder: workspace.checkpoints().folder(step) });
+                }
                 (workspace.finish().context("the stage's work is done, its result could not be stored")?, true)
             }
         };
         self.sink.emit(&Event::StageFinished { stage: label(), wall_seconds: started.elapsed().as_secs_f64() });
-        Ok((artefact, fresh))
+        Ok(Outcome::Done(Box::new(artefact), fresh))
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {

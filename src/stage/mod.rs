@@ -7,6 +7,7 @@
 pub mod execute;
 pub mod node;
 pub mod reason;
+pub mod stop;
 
 mod data;
 mod edits;
@@ -32,27 +33,38 @@ pub use opened::{Opened, Scores};
 pub use plan::{plan, plan_recipe};
 pub use policy::Policy;
 pub use report::outcome;
+pub use training::Interrupted;
 
 use self::execute::Inputs;
 use self::node::{Node, Stage};
+use self::stop::Stop;
+use self::training::Recorder;
 use crate::events::Emitter;
 use crate::recipe::Recipe;
 use crate::store::Workspace;
 
-/// Does the work of one node of `recipe`'s plan.
+/// Does the work of one node of `recipe`'s plan; training saves as `[checkpoints]` says, and when `stop` is asked for.
 ///
 /// # Errors
-/// When the stage fails; the message names what was expected and found.
-pub fn run(recipe: &Recipe, node: &Node, inputs: &Inputs, workspace: &Workspace, emitter: &Emitter) -> Result<()> {
+/// When the stage fails; the message names what was expected and found. [`Interrupted`] when it trains and was stopped.
+pub fn run(
+    recipe: &Recipe,
+    node: &Node,
+    inputs: &Inputs,
+    workspace: &Workspace,
+    emitter: &Emitter,
+    stop: &Stop,
+) -> Result<()> {
+    let recorder = Recorder::new(emitter, workspace, recipe.checkpoints, stop);
     match node.stage {
         Stage::Data => data::run(recipe, workspace),
         Stage::Tokenizer => tokenizer::run(recipe, inputs, workspace),
-        Stage::Sft => sft::run(&config(node)?, inputs, workspace, emitter),
+        Stage::Sft => sft::run(&config(node)?, inputs, workspace, &recorder),
         Stage::Preferences => preferences::run(&config(node)?, inputs, workspace, emitter),
         Stage::Edits => edits::run(&config(node)?, inputs, workspace),
         Stage::Labels => labels::run(&config(node)?, inputs, workspace),
-        Stage::Reward => reward::run(&config(node)?, inputs, workspace, emitter),
-        Stage::Ppo => ppo::run(&config(node)?, inputs, workspace, emitter),
+        Stage::Reward => reward::run(&config(node)?, inputs, workspace, &recorder),
+        Stage::Ppo => ppo::run(&config(node)?, inputs, workspace, &recorder),
         Stage::Responses => responses::run(&config(node)?, inputs, workspace, emitter),
         Stage::Judgements => judgements::run(&config(node)?, inputs, workspace, emitter),
         Stage::Report => report::run(&config(node)?, inputs, workspace),

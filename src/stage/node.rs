@@ -56,6 +56,12 @@ impl Stage {
             Self::Report => "report",
         }
     }
+
+    /// Whether it has steps after which it can save what it has reached.
+    #[must_use]
+    pub const fn trains(self) -> bool {
+        matches!(self, Self::Sft | Self::Reward | Self::Ppo)
+    }
 }
 
 impl fmt::Display for Stage {
@@ -134,6 +140,16 @@ impl Plan {
         self.nodes.len() - 1
     }
 
+    /// How much of the work is shared between points.
+    #[must_use]
+    pub fn sharing(&self) -> Sharing {
+        Sharing {
+            needed: self.nodes.iter().map(|node| node.points.len()).sum(),
+            different: self.nodes.len(),
+            shared: self.nodes.iter().filter(|node| node.points.len() > 1).count(),
+        }
+    }
+
     /// What the store needs to know of the node at `index`.
     ///
     /// # Panics
@@ -179,6 +195,17 @@ impl Plan {
         }
         candidate
     }
+}
+
+/// How much of a plan's work is shared between the points of a sweep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Sharing {
+    /// Stages that the points need, counted for each point by itself.
+    pub needed: usize,
+    /// Stages that differ: what runs.
+    pub different: usize,
+    /// Of those, stages that several points need.
+    pub shared: usize,
 }
 
 /// What a run wants from a node.

@@ -9,6 +9,7 @@ use super::node::{Plan, Stage};
 use super::policy::Setting;
 use super::{data, edits, judgements, labels, ppo, preferences, report, responses, reward, sft, tokenizer};
 use crate::judge;
+use crate::model::checkpoint;
 use crate::recipe::{self, Experiment, Recipe, Variant};
 use crate::reward::{Kind, PairSource, Sequence};
 
@@ -192,7 +193,8 @@ impl Planner<'_> {
         inputs.extend(stages);
         let config = report::Config {
             name: name.to_owned(),
-            recipe: self.recipe.clone(),
+            // How often training saved is no part of what a report says.
+            recipe: Recipe { checkpoints: checkpoint::Config::default(), ..self.recipe.clone() },
             cells: self.cells.iter().map(|(cell, _)| cell.at.clone()).collect(),
             setting: self.setting.clone(),
         };

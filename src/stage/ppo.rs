@@ -10,7 +10,6 @@ use super::reward;
 use super::training::Recorder;
 use crate::compute::Crew;
 use crate::data::Response;
-use crate::events::Emitter;
 use crate::model::Pair;
 use crate::ppo::shaping::Calibration;
 use crate::ppo::train::{Task, train};
@@ -60,7 +59,7 @@ impl Calibrated {
     }
 }
 
-pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitter: &Emitter) -> Result<()> {
+pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recorder: &Recorder) -> Result<()> {
     let setting = &config.setting;
     let data = dataset(inputs)?;
     let reference = setting.policy(inputs, "reference")?;
@@ -89,8 +88,7 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitt
         seed: seed(config.seed, "ppo"),
         shards: setting.shards,
     };
-    let recorder = Recorder::new(emitter, workspace);
-    let trained = crew.install(|| train(&reference.model, &task, &crew, &emitter.through(&recorder), &recorder))?;
+    let trained = crew.install(|| train(&reference.model, &task, &crew, &recorder.emitter(), recorder))?;
     recorder.finish(workspace)?;
     workspace.write_jsonl("validation.jsonl", &trained.snapshots)?;
     workspace.write_jsonl("suspicions.jsonl", &trained.suspicions)?;

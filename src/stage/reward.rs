@@ -15,7 +15,6 @@ use crate::compute::Crew;
 use crate::data::Preference;
 use crate::data::world::{FaultKind, World};
 use crate::eval::auc;
-use crate::events::Emitter;
 use crate::labels::{Label, LabelledEdit, response_ids};
 use crate::model::Pair;
 use crate::reward::score::RewardModel;
@@ -50,7 +49,7 @@ pub(super) struct Evaluation {
     pub(super) pairs: usize,
 }
 
-pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitter: &Emitter) -> Result<()> {
+pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recorder: &Recorder) -> Result<()> {
     let setting = &config.setting;
     let tokenizer = setting.tokenizer(inputs)?;
     let (train_file, edit_file, test_file) = if config.held_out {
@@ -73,9 +72,8 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitt
         seed: seed(config.seed, "reward"),
         shards: setting.shards,
     };
-    let recorder = Recorder::new(emitter, workspace);
     let crew = setting.crew();
-    let model = crew.install(|| train(&trunk, &task, &crew, &emitter.through(&recorder), &recorder))?;
+    let model = crew.install(|| train(&trunk, &task, &crew, &recorder.emitter(), recorder))?;
     recorder.finish(workspace)?;
     let preferences = preference_pairs(&inputs.artefact("preferences")?.read_jsonl(test_file)?, &tokenizer, setting);
     let edits = if config.held_out { Vec::new() } else { inputs.artefact("labels")?.read_jsonl("held_out.jsonl")? };

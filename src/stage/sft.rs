@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use super::execute::Inputs;
 use super::policy::{Setting, dataset, seed};
 use super::training::Recorder;
-use crate::events::Emitter;
 use crate::model::Model;
 use crate::sft::{self, Task, train};
 use crate::store::Workspace;
@@ -20,7 +19,7 @@ pub(super) struct Config {
     pub(super) seed: u64,
 }
 
-pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitter: &Emitter) -> Result<()> {
+pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recorder: &Recorder) -> Result<()> {
     let setting = &config.setting;
     let tokenizer = setting.tokenizer(inputs)?;
     let examples: Vec<(Vec<u32>, Vec<u32>)> = dataset(inputs)?
@@ -43,9 +42,8 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitt
         seed: seed(config.seed, "sft order"),
         shards: setting.shards,
     };
-    let recorder = Recorder::new(emitter, workspace);
     let crew = setting.crew();
-    let model = crew.install(|| train(model, &task, &crew, &emitter.through(&recorder), &recorder))?;
+    let model = crew.install(|| train(model, &task, &crew, &recorder.emitter(), recorder))?;
     recorder.finish(workspace)?;
     Ok(workspace.write_bytes("model.safetensors", &model.to_bytes())?)
 }

@@ -1,6 +1,6 @@
 //! Checkpoints of a training stage: where it was, so that a resume goes on from there.
 //!
-//! Keeps the last good one only. What a checkpoint holds (weights, optimizer and random state, place in the data) is the
+//! Keeps the last few. What a checkpoint holds (weights, optimizer and random state, place in the data) is the
 //! trainer's to know; files are bytes here.
 
 use std::collections::BTreeMap;
@@ -20,19 +20,32 @@ pub type Files = BTreeMap<String, Vec<u8>>;
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
     dir: PathBuf,
+    keep: usize,
 }
 
 impl Checkpoints {
     /// The checkpoints in `dir`, which need not exist.
     #[must_use]
     pub const fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self { dir, keep: 1 }
     }
 
-    /// Saves `files` as the state after `step`, then removes the earlier checkpoint.
+    /// The same checkpoints, the last `keep` of which are kept (at least one).
+    #[must_use]
+    pub fn keeping(self, keep: usize) -> Self {
+        Self { keep: keep.max(1), ..self }
+    }
+
+    /// The folder of the checkpoint after `step`.
+    #[must_use]
+    pub fn folder(&self, step: usize) -> PathBuf {
+        self.dir.join(folder(step))
+    }
+
+    /// Saves `files` as the state after `step`, then removes all earlier checkpoints but the last few.
     ///
     /// # Errors
-    /// When the files cannot be written; the earlier checkpoint then stays.
+    /// When the files cannot be written; the earlier checkpoints then stay.
     pub fn save(&self, step: usize, files: &[(&str, &[u8])]) -> Result<(), Error> {
         let name = folder(step);
         let temporary = self.dir.join(format!("writing-{name}"));
@@ -49,7 +62,11 @@ impl Checkpoints {
         let target = self.dir.join(&name);
         remove(&target)?;
         fs::rename(&temporary, &target).map_err(at("rename to", &target))?;
-        for other in entries(&self.dir)?.iter().filter(|other| **other != name) {
+        // Zeros in front make the order of names that of steps. A later step is a damaged one that was passed over.
+        let names = entries(&self.dir)?;
+        let good = names.iter().rev().filter(|other| step_of(other).is_some() && **other <= name);
+        let kept: Vec<_> = good.take(self.keep).collect();
+        for other in names.iter().filter(|other| !kept.contains(other)) {
             remove(&self.dir.join(other))?;
         }
         Ok(())
@@ -63,7 +80,7 @@ impl Checkpoints {
     /// # Errors
     /// When the folder cannot be read.
     pub fn latest(&self) -> Result<Option<(usize, Files)>, Error> {
-        let mut steps: Vec<usize> = entries(&self.dir)?.iter().filter_map(|name| step(name)).collect();
+        let mut steps: Vec<usize> = entries(&self.dir)?.iter().filter_map(|name| step_of(name)).collect();
         steps.sort_unstable();
         Ok(steps.into_iter().rev().find_map(|step| self.read(step).map(|files| (step, files))))
     }
@@ -90,7 +107,7 @@ fn folder(step: usize) -> String {
     format!("step-{step:08}")
 }
 
-fn step(folder: &str) -> Option<usize> {
+fn step_of(folder: &str) -> Option<usize> {
     folder.strip_prefix("step-")?.parse().ok()
 }
 
@@ -115,6 +132,18 @@ mod tests {
         assert_eq!(files["weights"], b"ten");
         assert_eq!(files["rng"], b"\0\xff");
         assert_eq!(entries(&checkpoints.dir).unwrap(), ["step-00000010"]);
+    }
+
+    #[test]
+    fn as_many_are_kept_as_asked_for_and_none_beyond_the_step() {
+        let (_dir, checkpoints) = checkpoints();
+        let checkpoints = checkpoints.keeping(2);
+        for step in [10, 20, 40, 30] {
+            checkpoints.save(step, &[]).unwrap();
+        }
+        assert_eq!(entries(&checkpoints.dir).unwrap(), ["step-00000020", "step-00000030"]);
+        fs::remove_file(checkpoints.folder(30).join(SUMS)).unwrap();
+        assert_eq!(checkpoints.latest_step(), Some(20), "what stands before a damaged one serves");
     }
 
     #[test]

@@ -131,10 +131,7 @@ impl Store {
     /// # Errors
     /// When the folder cannot be renamed, or is not that result.
     pub fn adopt(&self, dir: &Path, stage: &str, key: &Key) -> Result<bool, Error> {
-        if matches!(self.find(stage, key), Lookup::Found(_)) || self.is_claimed(key) {
-            return Ok(false);
-        }
-        let _lock = self.lock(key, || {})?;
+        let Some(_lock) = self.lock(key, || false)? else { return Ok(false) };
         let target = self.result_dir(stage, key);
         let Some(_) = Artefact::open(dir, stage, key, self.verified.clone())? else {
             return Err(at("read", &dir.join(MANIFEST))(std::io::ErrorKind::NotFound.into()));

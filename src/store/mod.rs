@@ -21,6 +21,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
 pub use artefact::Artefact;
 pub use checkpoint::Checkpoints;
@@ -36,6 +38,9 @@ use error::at;
 
 /// The file whose presence makes a result complete.
 pub const MANIFEST: &str = "manifest.json";
+
+/// How often who waits for a lock looks again.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Numbers temporary files, so that two threads do not write the same one.
 static WRITERS: AtomicUsize = AtomicUsize::new(0);
@@ -69,6 +74,8 @@ pub enum Claim {
     Done(Artefact),
     /// Nobody has: the key is locked for this workspace until it is finished or dropped.
     Work(Workspace),
+    /// Another process holds the key, and this one no longer waits for it.
+    GivenUp,
 }
 
 impl Store {
@@ -120,14 +127,15 @@ impl Store {
         }
     }
 
-    /// Locks `identity`'s key to compute its result; while another process holds it, calls `on_wait` once and waits.
+    /// Locks `identity`'s key to compute its result; while another process holds it, asks `wait` again and again whether
+    /// to go on waiting.
     ///
     /// The workspace starts empty but for the checkpoint that an interrupted run left.
     ///
     /// # Errors
     /// When the lock or the working folder cannot be had.
-    pub fn claim(&self, identity: Identity, on_wait: impl FnOnce()) -> Result<Claim, Error> {
-        let lock = self.lock(&identity.key, on_wait)?;
+    pub fn claim(&self, identity: Identity, wait: impl FnMut() -> bool) -> Result<Claim, Error> {
+        let Some(lock) = self.lock(&identity.key, wait)? else { return Ok(Claim::GivenUp) };
         let target = self.result_dir(&identity.stage, &identity.key);
         if let Lookup::Found(artefact) = self.find_verified(&identity.stage, &identity.key) {
             return Ok(Claim::Done(artefact));
@@ -184,20 +192,20 @@ impl Store {
         self.root.join("partial").join(key.as_str())
     }
 
-    fn lock(&self, key: &Key, on_wait: impl FnOnce()) -> Result<File, Error> {
+    /// The key's lock; none when `wait` no longer does.
+    fn lock(&self, key: &Key, mut wait: impl FnMut() -> bool) -> Result<Option<File>, Error> {
         let folder = self.root.join("locks");
         fs::create_dir_all(&folder).map_err(at("create", &folder))?;
         let path = folder.join(format!("{key}.lock"));
         let file = File::options().create(true).write(true).truncate(false).open(&path).map_err(at("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                on_wait();
-                file.lock().map_err(at("lock", &path))?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(file)),
+                Err(TryLockError::Error(error)) => return Err(at("lock", &path)(error)),
+                Err(TryLockError::WouldBlock) if wait() => thread::sleep(LOOK_EVERY),
+                Err(TryLockError::WouldBlock) => return Ok(None),
             }
-            Err(TryLockError::Error(error)) => return Err(at("lock", &path)(error)),
         }
-        Ok(file)
     }
 }
 

@@ -34,7 +34,6 @@ intermediate_size = 32
 [sft]
 steps = 20
 batch_size = 8
-checkpoint_every = 2
 optimizer = { learning_rate = 1e-2, warmup_steps = 2 }
 
 [preferences.simulated]
@@ -46,7 +45,6 @@ label_noise = 0.0
 [reward]
 epochs = 2
 batch_size = 4
-checkpoint_every = 2
 optimizer = { learning_rate = 1e-3 }
 
 [ppo]
@@ -56,9 +54,11 @@ epochs = 2
 minibatches = 2
 kl_coef = 0.1
 eval_every = 2
-checkpoint_every = 1
 policy_optimizer = { learning_rate = 1e-3 }
 value_optimizer = { learning_rate = 1e-3 }
+
+[checkpoints]
+every_steps = 2
 
 [[variants]]
 name = "sequence"

@@ -13,14 +13,20 @@ pub type Files = Vec<(String, Vec<u8>)>;
 #[derive(Default)]
 pub struct Shelf {
     pub from: Option<(usize, Files)>,
+    every: usize,
     saved: Mutex<BTreeMap<usize, Files>>,
 }
 
 impl Shelf {
+    /// An empty shelf that takes every `every`th step.
+    pub fn every(every: usize) -> Self {
+        Self { every, ..Self::default() }
+    }
+
     /// A shelf that hands out what was saved at each step of `self`.
     pub fn each(self) -> Vec<Self> {
         let saved = self.saved.into_inner().unwrap();
-        saved.into_iter().map(|state| Self { from: Some(state), ..Self::default() }).collect()
+        saved.into_iter().map(|state| Self { from: Some(state), ..Self::every(self.every) }).collect()
     }
 
     pub fn steps(&self) -> Vec<usize> {
@@ -29,6 +35,10 @@ impl Shelf {
 }
 
 impl Checkpoints for Shelf {
+    fn due(&self, step: usize) -> bool {
+        step.is_multiple_of(self.every)
+    }
+
     fn save(&self, step: usize, files: &[(String, Vec<u8>)]) -> Result<()> {
         self.saved.lock().unwrap().insert(step, files.to_vec());
         Ok(())

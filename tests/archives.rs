@@ -1,4 +1,4 @@
-//! Archives from people one does not know: whatever is wrong with one, nothing of it reaches the store.
+//! Runs carried from store to store: what arrives is what was sent, and nothing of a bad archive reaches the store.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test that panics is a test that fails")]
@@ -7,9 +7,12 @@ mod tiny;
 
 use std::fs;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use tiny::{Lab, files};
+use tiny::{Lab, assert_same, files, results};
+
+/// A run that shares nine stages with the recipe's own.
+const CHANGED: [&str; 4] = ["run", "tiny.toml", "--set", "ppo.gae_lambda=0.8"];
 
 /// Name, kind and bytes of an entry.
 type Entry = (String, tar::EntryType, Vec<u8>);
@@ -101,4 +104,34 @@ fn nothing_of_a_bad_archive_reaches_the_store() {
     fs::write(lab.path("noise.tar.zst"), b"no archive at all").unwrap();
     assert_eq!(lab.said(&["import", "noise.tar.zst"]).code, Some(2));
     assert_eq!(lab.said(&["import", "nowhere.tar"]).code, Some(2));
+}
+
+#[test]
+fn a_run_travels_in_one_file() {
+    let lab = Lab::new();
+    lab.said(&["run", "tiny.toml"]).fine();
+    lab.said(&CHANGED).fine();
+    for archive in ["run.tar.zst", "run.tar.gz", "run.tar"] {
+        lab.said(&["export", "tiny", "--out", archive]).fine();
+        let other = format!("{archive}.store");
+        let said = lab.said(&["import", archive, "--store", &other]).fine();
+        assert!(said.err.ends_with(": 16 new results, 0 were there\n"), "{}", said.err);
+        let again = lab.said(&["import", archive, "--store", &other]).fine();
+        assert!(again.err.ends_with(": 0 new results, 16 were there\n"), "{}", again.err);
+        let run = lab.said(&[&CHANGED[..], &["--store", &other]].concat()).fine();
+        assert!(run.err.ends_with("nothing to do: all 16 stages are cached\n"), "{}", run.err);
+    }
+    // What the other run shares comes with it: only the rest is computed, to the same bytes.
+    lab.said(&["run", "tiny.toml", "--store", "run.tar.store", "--out", "there"]).fine();
+    assert_same(&results(&lab.path(".runner")), &results(&lab.path("run.tar.store")));
+    let equal = |name: &str| fs::read(lab.path(name)).unwrap();
+    lab.said(&["export", "tiny", "--out", "again.tar"]).fine();
+    assert!(equal("run.tar") == equal("again.tar"), "equal runs give equal archives");
+
+    lab.said(&["export", "tiny", "--out", "report.tar", "--report-only", "--without-data"]).fine();
+    let small = lab.said(&["import", "report.tar", "--store", "small"]).fine();
+    assert!(small.err.contains(": 1 new results"), "{}", small.err);
+    assert_eq!(files(&lab.path("small/files")), Vec::<PathBuf>::new());
+    assert_eq!(lab.said(&["compare", "tiny", "--csv", "--store", "small"]).fine().out.lines().count(), 3);
+    assert!(lab.said(&["export", "tiny", "--out", "run.zip"]).err.contains("expected a file that ends in `.tar.zst`"));
 }

@@ -6,7 +6,7 @@
 mod tiny;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -217,32 +217,4 @@ fn what_nobody_needs_is_collected_and_nothing_else() {
     assert!(again.err.ends_with("nothing to do: all 16 stages are cached\n"), "{}", again.err);
     lab.said(&["run", "tiny.toml"]).fine();
     assert_same(&whole, &results(&store));
-}
-
-#[test]
-fn a_run_travels_in_one_file() {
-    let lab = two_runs();
-    for archive in ["run.tar.zst", "run.tar.gz", "run.tar"] {
-        lab.said(&["export", "tiny", "--out", archive]).fine();
-        let other = format!("{archive}.store");
-        let said = lab.said(&["import", archive, "--store", &other]).fine();
-        assert!(said.err.ends_with(": 16 new results, 0 were there\n"), "{}", said.err);
-        let again = lab.said(&["import", archive, "--store", &other]).fine();
-        assert!(again.err.ends_with(": 0 new results, 16 were there\n"), "{}", again.err);
-        let run = lab.said(&[&CHANGED[..], &["--store", &other]].concat()).fine();
-        assert!(run.err.ends_with("nothing to do: all 16 stages are cached\n"), "{}", run.err);
-    }
-    // What the other run shares comes with it: only the rest is computed, to the same bytes.
-    lab.said(&["run", "tiny.toml", "--store", "run.tar.store", "--out", "there"]).fine();
-    assert_same(&results(&lab.path(".runner")), &results(&lab.path("run.tar.store")));
-    let equal = |name: &str| fs::read(lab.path(name)).unwrap();
-    lab.said(&["export", "tiny", "--out", "again.tar"]).fine();
-    assert!(equal("run.tar") == equal("again.tar"), "equal runs give equal archives");
-
-    lab.said(&["export", "tiny", "--out", "report.tar", "--report-only", "--without-data"]).fine();
-    let small = lab.said(&["import", "report.tar", "--store", "small"]).fine();
-    assert!(small.err.contains(": 1 new results"), "{}", small.err);
-    assert_eq!(files(&lab.path("small/files")), Vec::<PathBuf>::new());
-    assert_eq!(lab.said(&["compare", "tiny", "--csv", "--store", "small"]).fine().out.lines().count(), 3);
-    assert!(refused(&lab, &["export", "tiny", "--out", "run.zip"]).contains("expected a file that ends in `.tar.zst`"));
 }

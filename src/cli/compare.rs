@@ -13,6 +13,7 @@ use super::grid::{Cell, FormatArgs, Grid};
 use super::output::{self, Failure, note, table};
 use super::{StoreArgs, rooms, runs};
 use crate::launch::{Difference, Frozen, Values, difference};
+use crate::recipe::Axis;
 use crate::report::VariantResult;
 use crate::store::Store;
 
@@ -120,8 +121,9 @@ pub(super) fn compare(args: &CompareArgs) -> Result<(), Failure> {
     for name in &args.names {
         let run = runs::find(&store, name)?;
         let before = entries.len();
+        let by_axes = args.names.len() == 1 && run.experiment.is_sweep() && !args.all;
         for point in 0..run.experiment.points.len() {
-            entries.extend(rows(&run, name, point, &store)?);
+            entries.extend(rows(&run, name, point, by_axes, &store)?);
         }
         let missing = entries[before..].iter().filter(|entry: &&Entry| entry.result.is_none()).count();
         if missing > 0 {
@@ -136,13 +138,22 @@ pub(super) fn compare(args: &CompareArgs) -> Result<(), Failure> {
     grid.print(&args.format)
 }
 
-/// The rows of one point: one a variant and budget, or one without numbers.
-fn rows(run: &Frozen, name: &str, index: usize, store: &Store) -> Result<Vec<Entry>, Failure> {
-    let point = run.experiment.is_sweep().then(|| run.experiment.points[index].name.clone());
-    let values = run.values(index);
+/// The rows of one point: one a variant and budget, or one without numbers. Among points of one sweep the axes say all that
+/// differs.
+fn rows(run: &Frozen, name: &str, index: usize, by_axes: bool, store: &Store) -> Result<Vec<Entry>, Failure> {
+    let (experiment, point) = (&run.experiment, &run.experiment.points[index]);
+    let level = |(axis, named): (usize, &Axis)| {
+        let level = experiment.level(point, axis)?;
+        let value = if level.value.is_object() { json!(level.name) } else { level.value.clone() };
+        Some((named.name.clone(), value))
+    };
+    let values =
+        if by_axes { experiment.axes.iter().enumerate().filter_map(level).collect() } else { run.values(index) };
+    let point = (experiment.is_sweep() && !by_axes).then(|| point.name.clone());
     let entry = |result| Entry { run: name.to_owned(), point: point.clone(), values: values.clone(), result };
     let results = run.outcome(index, store)?.unwrap_or_default();
-    Ok(if results.is_empty() { vec![entry(None)] } else { results.into_iter().map(|result| entry(Some(result))).collect() })
+    let rows: Vec<_> = results.into_iter().map(|result| entry(Some(result))).collect();
+    Ok(if rows.is_empty() { vec![entry(None)] } else { rows })
 }
 
 fn grid(entries: &[Entry], all: bool) -> Grid {
@@ -165,7 +176,8 @@ fn grid(entries: &[Entry], all: bool) -> Grid {
             grid.columns.push(name.to_owned());
         }
     };
-    column("run", runs || !points);
+    let run = runs || !points && all;
+    column("run", run);
     column("point", points);
     keys.iter().for_each(|key| column(key, true));
     column("variant", true);
@@ -175,7 +187,7 @@ fn grid(entries: &[Entry], all: bool) -> Grid {
         let result = entry.result.as_ref();
         let percent = |share: f64| format!("{:.1}", 100.0 * share);
         let mut row = Vec::new();
-        if runs || !points {
+        if run {
             row.push(Cell::of(json!(entry.run)));
         }
         if points {

@@ -144,7 +144,7 @@ fn a_loss_that_is_no_number_stops_its_stage() {
     insta::assert_snapshot!("loss_later", first);
     let kept: Vec<_> = files(&lab.path(".runner/partial"))
         .into_iter()
-        .filter_map(|name| Some(name.components().nth(2)?.as_os_str().to_str()?.to_owned()))
+        .filter_map(|name| Some(name.components().nth(3)?.as_os_str().to_str()?.to_owned()))
         .filter(|folder| folder.starts_with("step-"))
         .collect();
     assert_eq!(kept.first().map(String::as_str), Some("step-00000002"), "{kept:?}");

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use runner::events::{Emitter, Event, Memory};
+use runner::stage::Interrupted;
 use runner::stage::execute::{Inputs, Summary, execute};
 use runner::stage::node::{Node, Plan, Stage};
 use runner::stage::reason::{Status, statuses};
@@ -50,7 +51,7 @@ fn store() -> (tempfile::TempDir, Store) {
 }
 
 fn workspace(store: &Store, plan: &Plan, index: usize) -> Workspace {
-    match store.claim(plan.identity(index), || false).unwrap() {
+    match store.claim(plan.identity(index), |_| false).unwrap() {
         Claim::Work(workspace) => workspace,
         claim => panic!("expected work, found {claim:?}"),
     }
@@ -124,7 +125,7 @@ fn an_interrupted_stage_leaves_no_result_and_keeps_its_checkpoint_only() {
     let summary = execute(&plan, &store, &memory, 1, &Stop::default(), &|node, inputs, workspace, emitter| {
         assert!(!workspace.dir().join("half").exists());
         if node.stage == Stage::Data {
-            let (step, files) = workspace.checkpoints().latest()?.expect("the checkpoint is still there");
+            let (step, files) = workspace.checkpoints().latest(|_| ())?.expect("the checkpoint is still there");
             assert_eq!((step, files["weights"].as_slice()), (40, b"w".as_slice()));
         }
         work(node, inputs, workspace, emitter)
@@ -226,6 +227,29 @@ fn who_waits_says_so_and_finds_the_result() {
         run.join().unwrap().ran
     });
     assert_eq!(ran, 3, "the waiting one takes the holder's data");
+}
+
+#[test]
+fn a_stop_ends_training_with_a_checkpoint_and_starts_nothing_more() {
+    let (_dir, store) = store();
+    let (plan, stop, memory) = (toy(1), Stop::default(), Memory::default());
+    let summary = execute(&plan, &store, &memory, 1, &stop, &|node, inputs, workspace, emitter| {
+        if node.label != "sft a" {
+            return work(node, inputs, workspace, emitter);
+        }
+        stop.ask();
+        workspace.checkpoints().save(7, &[])?;
+        Err(anyhow::Error::from(Interrupted { step: 7 }).context("in the middle"))
+    });
+    let summary = summary.unwrap();
+    assert_eq!((summary.ran, summary.cached, summary.failed), (1, 0, vec![]));
+    assert_eq!(
+        (summary.interrupted, summary.skipped),
+        (vec!["sft a".to_owned()], vec!["ppo b".into(), "report".into()])
+    );
+    let events = memory.events();
+    assert!(matches!(events.last(), Some(Event::StageInterrupted { step: 7, .. })), "{events:?}");
+    assert_eq!(reasons(&plan, &store)[1], "run: interrupted at step 7, will resume");
 }
 
 #[test]

@@ -39,9 +39,10 @@ fn wait_until(child: &mut Child, mut now: impl FnMut() -> bool) -> bool {
 /// One variant for every kind of trainer.
 const KINDS: &str = r#"
 extends = "tiny.toml"
-
-[ppo]
-steps = 8
+sft.steps = 40
+reward.epochs = 4
+ppo.steps = 12
+checkpoints.every_steps = 1
 
 [[variants]]
 name = "sequence"
@@ -73,33 +74,33 @@ fn killed_again_and_again_it_ends_with_the_same_bytes() {
     let whole = lab.said(&arguments("whole")).fine();
     let (store, log) = (lab.path("killed"), lab.path("killed/events.jsonl"));
     let trainers = ["sft/", "reward/sequence/", "reward/token/", "reward/tlcr/", "ppo/"];
-    // A few kills whenever the clock says, then two in the middle of every trainer, then the clock again.
-    let by_clock = || (0..10).map(|_| None);
-    let targets =
-        by_clock().chain(trainers.iter().flat_map(|trainer| [Some(trainer), Some(trainer)])).chain(by_clock());
     let (mut kills, mut results_before, mut random) = (0, BTreeSet::new(), 1);
-    for target in targets {
-        let seen = fs::read(&log).map_or(0, |bytes| bytes.len());
-        let mut child = lab.runner(&arguments("killed")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let (mut slept, patience, steps) = (0, next(&mut random, 120), next(&mut random, 3));
-        let alive = wait_until(&mut child, || match target {
-            None => {
+    // For every trainer a few kills in its middle, each followed by one when the clock says.
+    for (round, trainer) in trainers.iter().flat_map(|trainer| [trainer; 3]).enumerate() {
+        for by_clock in [false, true] {
+            let seen = fs::read(&log).map_or(0, |bytes| bytes.len());
+            let mut command = lab.runner(&arguments("killed"));
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let (mut slept, patience, steps) = (0, next(&mut random, 60), 2 + next(&mut random, 3));
+            let alive = wait_until(&mut child, || {
                 slept += 1;
-                slept > patience
-            }
-            Some(trainer) => {
                 let log = fs::read(&log).unwrap_or_default();
                 let text = String::from_utf8_lossy(&log[seen.min(log.len())..]).into_owned();
-                let at_work = |line: &&str| line.contains("\"progress\"") && line.contains(trainer);
-                text.lines().filter(at_work).count() as u64 > steps
-            }
-        });
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let found: BTreeSet<String> = results(&store).into_keys().collect();
-        assert!(found.is_superset(&results_before), "what was done stays done");
-        results_before = found;
-        kills += usize::from(alive);
+                let progress = |of: &str| {
+                    let at_work = |line: &&str| line.contains("\"progress\"") && line.contains(of);
+                    text.lines().filter(at_work).count() as u64
+                };
+                // A trainer that was done before leaves the later ones to be killed.
+                if by_clock { slept > patience } else { progress(trainer) > steps || progress("") > 30 }
+            });
+            thread::sleep(Duration::from_micros(next(&mut random, 8000)));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            kills += usize::from(alive);
+            let found: BTreeSet<String> = results(&store).into_keys().collect();
+            assert!(found.is_superset(&results_before), "round {round}: what was done stays done");
+            results_before = found;
+        }
     }
     let end = lab.said(&arguments("killed")).fine();
     assert!(kills > 15, "the run was killed {kills} times only");
@@ -201,4 +202,67 @@ fn two_processes_on_one_store_share_the_work() {
     assert_eq!(Some(ran), both[0][0]["stages"].as_u64());
     lab.said(&["run", "tiny.toml", "--store", "alone", "--out", "alone"]).fine();
     assert_same(&results(&lab.path("alone")), &results(&lab.path("store")));
+}
+
+#[test]
+fn who_slept_too_long_has_lost_its_claim_and_publishes_nothing() {
+    let lab = Lab::new();
+    // One stage at a time, so that the sleeper is in the middle of the one that it works on; locks would hide that it
+    // sleeps, beats do not.
+    let start = |out| {
+        let arguments = [&["run", "tiny.toml", "--store", "store", "--jobs", "1", "--out", out][..], &PATIENT[..6]];
+        let mut command = lab.runner(&arguments.concat());
+        command.env("RUNNER_CLAIM_PATIENCE", "1.5").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    for trainer in ["sft/", "ppo/"] {
+        let mut sleeper = start("sleeper");
+        let at_work = |event: &&str| event.contains("\"progress\"") && event.contains(trainer);
+        let log = || fs::read_to_string(lab.path("sleeper/events.jsonl")).unwrap_or_default();
+        assert!(
+            wait_until(&mut sleeper, || log().lines().filter(at_work).count() > 2),
+            "{trainer} is not seen at work"
+        );
+        signal(&sleeper, "-STOP");
+        let other = if trainer == "sft/" {
+            // What waits for a claim hears a signal too.
+            let mut waiter = start("waiter");
+            let waits = || fs::read_to_string(lab.path("waiter/events.jsonl")).unwrap_or_default();
+            assert!(wait_until(&mut waiter, || waits().contains("stage_waiting")));
+            signal(&waiter, "-TERM");
+            let said = Said::of(&waiter.wait_with_output().unwrap());
+            assert_eq!(said.code, Some(130), "{}", said.err);
+            assert!(said.err.contains(&format!("waits for process {} on `", sleeper.id())), "{}", said.err);
+            let mut other = start("other");
+            let log = || fs::read_to_string(lab.path("other/events.jsonl")).unwrap_or_default();
+            assert!(
+                wait_until(&mut other, || log().contains("\"resumed_from\"")),
+                "goes on from the sleeper's checkpoint"
+            );
+            other
+        } else {
+            start("other")
+        };
+        // The one wakes while the other works, or after all is done.
+        let other = if trainer == "sft/" {
+            signal(&sleeper, "-CONT");
+            other
+        } else {
+            let said = Said::of(&other.wait_with_output().unwrap()).fine();
+            assert!(said.err.contains("report: other"), "{}", said.err);
+            signal(&sleeper, "-CONT");
+            start("other")
+        };
+        let lost = Said::of(&sleeper.wait_with_output().unwrap());
+        assert_eq!(lost.code, Some(1), "{}", lost.err);
+        assert!(lost.err.contains("lost the claim on `"), "{}", lost.err);
+        Said::of(&other.wait_with_output().unwrap()).fine();
+        if trainer == "sft/" {
+            fs::remove_dir_all(lab.path("store/results/ppo")).unwrap();
+            fs::remove_dir_all(lab.path("store/results/report")).unwrap();
+        }
+    }
+    let arguments = [&["run", "tiny.toml", "--store", "whole", "--out", "whole"][..], &PATIENT[..6]].concat();
+    lab.said(&arguments).fine();
+    assert_same(&results(&lab.path("whole")), &results(&lab.path("store")));
+    assert_eq!(files(&lab.path("store/partial")), Vec::<PathBuf>::new());
 }

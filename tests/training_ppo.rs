@@ -11,8 +11,9 @@ use anyhow::Result;
 use burn::tensor::{Tensor, TensorData};
 use runner::compute::Crew;
 use runner::events::{Emitter, Memory};
+use runner::model::Pair;
 use runner::model::checkpoint::{Checkpoints, Nowhere};
-use runner::ppo::shaping::Calibration;
+use runner::ppo::shaping::{Calibration, Part, Reward};
 use runner::ppo::train::{Task, Trained, train};
 use runner::ppo::watch::Habits;
 use runner::ppo::{self, Credit};
@@ -82,12 +83,13 @@ impl Setting {
     fn train(&self, checkpoints: &dyn Checkpoints, memory: &Memory) -> Result<Trained> {
         let config: ppo::Config = table(self.config.clone());
         let prompts: Vec<Vec<u32>> = (0..40).map(|i| (0..=i % 4).map(|j| 2 + (i + j) % 10).collect()).collect();
+        let calibration = Calibration { center: 0.0, scale: 1.0 };
+        let part = Part { model: self.reward.clone(), credit: self.credit, calibration, weight: 1.0 };
+        let reward = Reward::new(part, Vec::new());
         let task = Task {
             config: &config,
             kl_coef: self.kl_coef,
-            credit: self.credit,
-            reward: &self.reward,
-            calibration: Calibration { center: 0.0, scale: 1.0 },
+            reward: &reward,
             habits: Habits { length: 6.0, repeats: 0.0 },
             prompts: &prompts,
             validation: &prompts,
@@ -123,6 +125,37 @@ fn ppo_raises_the_rate_of_a_rewarded_token_and_the_kl_penalty_holds_it_back() {
     assert!(rate(&held, GOOD) < 0.7 * rate(&free, GOOD), "{} and {}", rate(&held, GOOD), rate(&free, GOOD));
     let (kl, held_kl) = (last(&memory, "kl_nats"), last(&held_memory, "kl_nats"));
     assert!(held_kl < 0.5 * kl, "KL {held_kl} with the penalty, {kl} without");
+}
+
+#[test]
+fn a_mixture_pays_each_reward_its_weight_where_its_credit_says() {
+    let raw = Calibration { center: 0.0, scale: 1.0 };
+    let part = |model, credit, weight| Part { model, credit, calibration: raw, weight };
+    let tokens = part(reward_model(per_token(), GOOD), Credit::PerToken, 0.75);
+    // The sequence's score is its last token's: one where that is 5.
+    let sequence = json!({ "sequence": { "data": "preferences" } });
+    let last = Part {
+        calibration: Calibration { center: 1.0, scale: 2.0 },
+        ..part(reward_model(sequence, 5), Credit::EndOfSequence, 0.25)
+    };
+    let mixture = Reward::new(tokens, vec![last]);
+    let rows = [Pair { prompt: &[3, 4], response: &[GOOD, 5, GOOD] }, Pair { prompt: &[3], response: &[GOOD, 5] }];
+    let found = mixture.rewards(&rows, SPECIAL.pad, &Crew::new(1));
+    let expected = [vec![0.75, 0.0, 0.75 + 0.25 * (0.0 - 1.0) / 2.0], vec![0.75, 0.0]];
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?} and {expected:?}");
+    }
+    let sums: Vec<f64> = found.iter().map(|row| row.iter().sum()).collect();
+    assert_eq!(mixture.returns(&rows, SPECIAL.pad, &Crew::new(1)), sums);
+}
+
+#[test]
+fn the_reward_scale_multiplies_what_is_paid() {
+    let first = |scale: f64| {
+        let (_, memory) = setting().with(&json!({ "reward_scale": scale, "steps": 1, "eval_every": 1 })).run();
+        metric(&memory, "reward")[0]
+    };
+    assert!((first(3.0) / first(1.0) - 3.0).abs() < 1e-6, "{} and {}", first(3.0), first(1.0));
 }
 
 #[test]

@@ -23,11 +23,12 @@ mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::store::Store;
+use crate::store::{Sharing, Store};
 use output::Failure;
 
 /// Declarative experiments in fine-grained RLHF: one recipe in, one report out.
@@ -105,8 +106,22 @@ impl StoreArgs {
     fn open(&self) -> Result<Store, Failure> {
         let from_environment = || std::env::var_os("RUNNER_STORE").filter(|dir| !dir.is_empty()).map(PathBuf::from);
         let root = self.store.clone().or_else(from_environment).unwrap_or_else(|| PathBuf::from(".runner"));
-        Store::open(root).map_err(|error| Failure::usage(error.to_string()))
+        let store = Store::open(root).map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(match patience()? {
+            Some(patience) => store.sharing(Sharing::by_beats_alone(patience)),
+            None => store,
+        })
     }
+}
+
+/// For a store whose file locks cannot be believed: after how long a silence a claim is dead.
+fn patience() -> Result<Option<Duration>, Failure> {
+    let Ok(text) = std::env::var("RUNNER_CLAIM_PATIENCE") else { return Ok(None) };
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let seconds = seconds.filter(|seconds| !seconds.is_zero()).ok_or_else(|| {
+        Failure::usage(format!("expected a number of seconds above 0 in `RUNNER_CLAIM_PATIENCE`, found `{text}`"))
+    })?;
+    Ok(Some(seconds))
 }
 
 /// Parses the command line, does what it says and returns the exit code.

@@ -69,8 +69,8 @@ impl Sink for Bars {
                 self.begin(stage, &message);
                 return;
             }
-            Event::StageWaiting { stage, .. } => {
-                self.begin(stage, "waits for another process");
+            Event::StageWaiting { stage, owner, .. } => {
+                self.begin(stage, &format!("waits for {}", owner.as_deref().unwrap_or("another process")));
                 return;
             }
             Event::Progress { stage, done, total, unit } => self.progress(stage, *done, *total, unit),

@@ -50,6 +50,9 @@ pub enum Event {
         stage: String,
         /// The key that both want.
         key: String,
+        /// The process that has it, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner: Option<String>,
     },
     /// A unit of a stage's work is done.
     Progress {

@@ -16,8 +16,9 @@ pub(super) fn sentence(event: &Event) -> Option<String> {
             Some(format!("  {stage}: resumes at step {step}"))
         }
         Event::StageStarted { stage, .. } => Some(format!("  {stage}: starts")),
-        Event::StageWaiting { stage, .. } => {
-            Some(format!("  {stage}: waits for another process that computes the same"))
+        Event::StageWaiting { stage, owner, .. } => {
+            let owner = owner.as_deref().unwrap_or("another process");
+            Some(format!("  {stage}: waits for {owner}, which computes the same"))
         }
         Event::Progress { .. } | Event::Metrics { .. } | Event::RunFinished { ran: 0, failed: 0, .. } => None,
         Event::Warning { stage, message } if stage.is_empty() => Some(format!("warning: {message}")),

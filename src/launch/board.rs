@@ -67,7 +67,7 @@ impl Board {
     #[must_use]
     pub fn of(run: &Frozen, store: &Store) -> Self {
         // In this order: what the story calls finished by then is in the store, or was deleted since.
-        let mut story = Story::of(super::summary::events(store, &run.id));
+        let mut story = Story::of(&run.id, store);
         let whole = |index: usize| {
             let node = &run.plan.nodes[index];
             matches!(store.find(node.stage.name(), &node.key), Lookup::Found(_))

@@ -9,10 +9,12 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::events::{Event, Timed, is_attended};
+use crate::store::Store;
 
 /// A run's events, followed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Story {
+    store: Store,
     dir: PathBuf,
     sources: BTreeMap<PathBuf, Source>,
     /// What is known of each stage that began, by label.
@@ -66,10 +68,12 @@ pub enum Phase {
 }
 
 impl Story {
-    /// The story of the run whose events are in `dir`, from its beginning.
+    /// The story of the run `id` of `store`, from its beginning.
     #[must_use]
-    pub fn of(dir: PathBuf) -> Self {
-        let mut story = Self { dir, ..Self::default() };
+    pub fn of(id: &str, store: &Store) -> Self {
+        let (dir, store) = (folder(store, id), store.clone());
+        let (sources, stages, warnings) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let mut story = Self { store, dir, sources, stages, warnings, last: None };
         story.read_on();
         story
     }
@@ -92,7 +96,15 @@ impl Story {
     #[must_use]
     pub fn is_attended(&self) -> bool {
         let own = self.dir.join(own_file());
-        files(&self.dir).iter().any(|path| *path != own && is_attended(path))
+        files(&self.dir).iter().any(|path| *path != own && self.lives(path))
+    }
+
+    /// Whether the process whose file `path` is still works: the file's lock tells on one machine, the beats of its claims
+    /// tell of others.
+    fn lives(&self, path: &Path) -> bool {
+        let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let elsewhere = name.rsplit_once('-').filter(|(name, _)| *name != host());
+        is_attended(path) || elsewhere.is_some_and(|(host, pid)| self.store.is_beating(host, pid))
     }
 
     /// Whether any process ever began.
@@ -105,13 +117,13 @@ impl Story {
     #[must_use]
     pub fn was_interrupted(&self) -> bool {
         let last = self.sources.iter().max_by(|a, b| a.1.last.total_cmp(&b.1.last));
-        last.is_some_and(|(path, source)| !source.ended && !is_attended(path))
+        last.is_some_and(|(path, source)| !source.ended && !self.lives(path))
     }
 
     /// Whether the process that last spoke of the stage `label` is still there.
     #[must_use]
     pub fn is_alive(&self, label: &str) -> bool {
-        self.stages.get(label).is_some_and(|chapter| is_attended(&chapter.source))
+        self.stages.get(label).is_some_and(|chapter| self.lives(&chapter.source))
     }
 
     fn take(&mut self, path: &Path, line: &Timed) {
@@ -121,12 +133,16 @@ impl Story {
             source.last = line.time;
         }
         match &line.event {
-            Event::RunStarted { .. } => self.stages.retain(|_, chapter| match chapter.phase {
-                // What failed is tried again, and so is what a process that is gone was at.
-                Phase::Failed(_) | Phase::Interrupted => false,
-                Phase::Running | Phase::Waiting => chapter.source != *path && is_attended(&chapter.source),
-                Phase::Finished => true,
-            }),
+            Event::RunStarted { .. } => {
+                let mut stages = std::mem::take(&mut self.stages);
+                stages.retain(|_, chapter| match chapter.phase {
+                    // What failed is tried again, and so is what a process that is gone was at.
+                    Phase::Failed(_) | Phase::Interrupted => false,
+                    Phase::Running | Phase::Waiting => chapter.source != *path && self.lives(&chapter.source),
+                    Phase::Finished => true,
+                });
+                self.stages = stages;
+            }
             Event::StageInterrupted { stage, .. } => {
                 if let Some(chapter) = self.stages.get_mut(stage) {
                     chapter.phase = Phase::Interrupted;
@@ -203,12 +219,20 @@ impl Source {
     }
 }
 
+/// The folder of the run's events.
+pub(super) fn folder(store: &Store, id: &str) -> PathBuf {
+    store.run_dir(id).join("events")
+}
+
 /// The name of this process's file: every process has its own, so that none waits for another, also on a shared file
 /// system.
 pub(super) fn own_file() -> String {
+    format!("{}-{}.jsonl", host(), std::process::id())
+}
+
+fn host() -> String {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = if host.trim().is_empty() { "local" } else { host.trim() };
-    format!("{host}-{}.jsonl", std::process::id())
+    if host.trim().is_empty() { "local".to_owned() } else { host.trim().to_owned() }
 }
 
 /// The files of events in `dir`, in order of their names.
@@ -240,10 +264,12 @@ mod tests {
     #[test]
     fn half_lines_wait_and_new_files_are_seen() {
         let dir = tempfile::tempdir().unwrap();
-        let mut story = Story::of(dir.path().join("events"));
+        let store = Store::open(dir.path()).unwrap();
+        let events = folder(&store, "toy-1");
+        let mut story = Story::of("toy-1", &store);
         assert!(!story.has_begun());
-        fs::create_dir(dir.path().join("events")).unwrap();
-        let mut first = File::create(dir.path().join("events/a-1.jsonl")).unwrap();
+        fs::create_dir_all(&events).unwrap();
+        let mut first = File::create(events.join("a-1.jsonl")).unwrap();
         let begin = line(1.0, Event::StageStarted { stage: "sft".into(), key: "0".into(), resumed_from: Some(40) });
         let (half, rest) = begin.split_at(20);
         first.write_all(half.as_bytes()).unwrap();
@@ -252,7 +278,7 @@ mod tests {
         assert_eq!(story.read_on().len(), 3);
         assert_eq!(story.stages["sft"].rate(), Some((2.0, 27.5)), "measured since it was resumed");
         let failed = Event::StageFailed { stage: "ppo".into(), error: "NaN".into() };
-        fs::write(dir.path().join("events/b-2.jsonl"), line(3.0, failed) + "no event\n").unwrap();
+        fs::write(events.join("b-2.jsonl"), line(3.0, failed) + "no event\n").unwrap();
         assert_eq!(story.read_on().len(), 1);
         assert_eq!(story.stages["ppo"].phase, Phase::Failed("NaN".into()));
         assert_eq!(story.last, Some(4.0));

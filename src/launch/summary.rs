@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::story::length;
+use super::story::{folder, length};
 use super::{Frozen, Headline, Phase, Story};
 use crate::stage::node::Demand;
 use crate::store::{Lookup, Store, write_atomically};
@@ -130,7 +130,7 @@ impl<'a> Summaries<'a> {
         let written = || fs::metadata(file(self.store, &summary.id)).and_then(|metadata| metadata.modified()).ok();
         match summary.state {
             State::Running => true,
-            _ if summary.events_bytes != length(&events(self.store, &summary.id)) => true,
+            _ if summary.events_bytes != length(&folder(self.store, &summary.id)) => true,
             State::Done => false,
             _ => self.changed > written(),
         }
@@ -143,7 +143,7 @@ impl Summary {
     /// # Errors
     /// When the summary is no JSON.
     pub fn refresh(run: &Frozen, store: &Store) -> Result<Self> {
-        let summary = Self::of(run, &Story::of(events(store, &run.id)), store);
+        let summary = Self::of(run, &Story::of(&run.id, store), store);
         if let Err(error) = write_atomically(&file(store, &run.id), &serde_json::to_vec(&summary)?) {
             tracing::debug!("{error}");
         }
@@ -187,14 +187,9 @@ impl Summary {
             state,
             headline: run.headline(store),
             work_seconds,
-            events_bytes: length(&events(store, &run.id)),
+            events_bytes: length(&folder(store, &run.id)),
         }
     }
-}
-
-/// The folder of the run's events.
-pub(super) fn events(store: &Store, id: &str) -> PathBuf {
-    store.run_dir(id).join("events")
 }
 
 fn file(store: &Store, id: &str) -> PathBuf {

@@ -61,6 +61,9 @@ pub struct Config {
     /// Whether advantages are whitened over the iteration's response tokens.
     #[serde(default = "yes")]
     pub whiten_advantages: bool,
+    /// Factor on the calibrated reward: what a standard deviation of the reference's return weighs against the KL penalty.
+    #[serde(default = "one_positive")]
+    pub reward_scale: Positive,
     /// Subtracted from the last token's reward of a response that did not finish, in units of the return's standard
     /// deviation.
     #[serde(default = "zero")]

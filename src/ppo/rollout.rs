@@ -67,12 +67,14 @@ impl<'a> Rollout<'a> {
         let pairs: Vec<Pair> =
             prompts.iter().zip(&responses).map(|(prompt, response)| Pair { prompt, response }).collect();
         let passes = passes(policy, value, reference, &pairs, task, crew);
-        let raw = task.reward.token_rewards(&pairs, task.special.pad, crew);
+        let rewards = task.reward.rewards(&pairs, task.special.pad, crew);
         let finished = |response: &[u32]| response.last() == Some(&task.special.eos);
-        let rows = prompts.into_iter().zip(&responses).zip(passes).zip(raw);
+        let rows = prompts.into_iter().zip(&responses).zip(passes).zip(rewards);
         let mut rows: Vec<Row> = rows
-            .map(|(((prompt, response), pass), raw)| {
-                let mut rewards = task.credit.rewards(&task.reward.kind, &raw, task.calibration);
+            .map(|(((prompt, response), pass), mut rewards)| {
+                for reward in &mut rewards {
+                    *reward *= task.config.reward_scale.get();
+                }
                 if let (false, Some(last)) = (finished(response), rewards.last_mut()) {
                     *last -= task.config.missing_eos_penalty.get();
                 }

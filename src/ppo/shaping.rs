@@ -5,7 +5,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::Credit;
+use crate::compute::Crew;
+use crate::model::Pair;
 use crate::reward::Kind;
+use crate::reward::score::RewardModel;
 
 /// Scale and centre of a reward, measured on samples of the reference.
 ///
@@ -33,6 +36,73 @@ impl Calibration {
         let center = if credit == Credit::EndOfSequence { mean } else { 0.0 };
         // A reward model that says the same of everything gives no signal; scaling it up would make one of noise.
         Self { center, scale: if variance.sqrt() > 1e-6 { variance.sqrt() } else { 1.0 } }
+    }
+}
+
+/// The reward that a policy is trained on: one reward model's, or a weighted sum of several, each calibrated by itself.
+#[derive(Clone, Debug)]
+pub struct Reward {
+    first: Part,
+    others: Vec<Part>,
+}
+
+/// One reward model's share of a reward.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The reward model.
+    pub model: RewardModel,
+    /// How its rewards are paid.
+    pub credit: Credit,
+    /// Their scale and centre.
+    pub calibration: Calibration,
+    /// What they count.
+    pub weight: f64,
+}
+
+impl Part {
+    fn rewards(&self, rows: &[Pair], pad: u32, crew: &Crew) -> Vec<Vec<f64>> {
+        let weighted = |row: &Vec<f64>| {
+            let mut rewards = self.credit.rewards(&self.model.kind, row, self.calibration);
+            for reward in &mut rewards {
+                *reward *= self.weight;
+            }
+            rewards
+        };
+        self.model.token_rewards(rows, pad, crew).iter().map(weighted).collect()
+    }
+}
+
+impl Reward {
+    /// The sum of `first` and `others`.
+    #[must_use]
+    pub const fn new(first: Part, others: Vec<Part>) -> Self {
+        Self { first, others }
+    }
+
+    /// The reward model that the value model starts from.
+    #[must_use]
+    pub const fn model(&self) -> &RewardModel {
+        &self.first.model
+    }
+
+    /// Rewards of every response token.
+    #[must_use]
+    pub fn rewards(&self, rows: &[Pair], pad: u32, crew: &Crew) -> Vec<Vec<f64>> {
+        let mut sums = self.first.rewards(rows, pad, crew);
+        for part in &self.others {
+            for (sums, more) in sums.iter_mut().zip(part.rewards(rows, pad, crew)) {
+                for (sum, more) in sums.iter_mut().zip(more) {
+                    *sum += more;
+                }
+            }
+        }
+        sums
+    }
+
+    /// The return of every response: the sum of its rewards, without KL.
+    #[must_use]
+    pub fn returns(&self, rows: &[Pair], pad: u32, crew: &Crew) -> Vec<f64> {
+        self.rewards(rows, pad, crew).iter().map(|row| row.iter().sum()).collect()
     }
 }
 

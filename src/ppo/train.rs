@@ -3,17 +3,16 @@
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::Config;
 use super::rollout::Rollout;
-use super::shaping::Calibration;
+use super::shaping::Reward;
 use super::update::{Update, update};
 use super::watch::Habits;
-use super::{Config, Credit};
 use crate::compute::Crew;
 use crate::events::Emitter;
 use crate::model::Model;
 use crate::model::checkpoint::{Checkpoints, Learner};
 use crate::model::generate::{Sampling, Special, sample};
-use crate::reward::score::RewardModel;
 
 /// What PPO optimises and with what.
 pub struct Task<'a> {
@@ -21,12 +20,8 @@ pub struct Task<'a> {
     pub config: &'a Config,
     /// The KL coefficient at the start.
     pub kl_coef: f64,
-    /// How rewards reach the policy.
-    pub credit: Credit,
-    /// The reward model.
-    pub reward: &'a RewardModel,
-    /// Scale and centre of its rewards.
-    pub calibration: Calibration,
+    /// What is rewarded.
+    pub reward: &'a Reward,
     /// The reference's habits, from which a policy that hacks its reward departs.
     pub habits: Habits,
     /// Prompts to roll out.
@@ -100,7 +95,7 @@ pub fn train(
     let steps = config.steps.get();
     let mut policy = Learner::new(reference.clone(), &config.policy_optimizer);
     // The value model starts as the reward model, which has seen what is good, under a head that says zero.
-    let mut value = Learner::new(task.reward.model.with_head(1, 0.0, 0), &config.value_optimizer);
+    let mut value = Learner::new(task.reward.model().model.with_head(1, 0.0, 0), &config.value_optimizer);
     let mut state = State { kl_coef: task.kl_coef, snapshots: Vec::new(), suspicions: Vec::new() };
     let mut first = 0;
     if let Some((step, files)) = checkpoints.latest()? {

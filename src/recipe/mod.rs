@@ -107,6 +107,20 @@ pub struct Variant {
     pub reward: reward::Kind,
     /// How the reward reaches PPO. A sequence reward model allows only `end_of_sequence`.
     pub credit: ppo::Credit,
+    /// A sequence reward mixed into it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mix: Option<Mix>,
+}
+
+/// A variant's `mix` table: `(1 - weight)` times its own reward, and `weight` times a sequence reward at the last token.
+/// Both have unit deviation on the reference's samples.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Mix {
+    /// What the sequence reward model learns from.
+    pub data: reward::PairSource,
+    /// Its share.
+    pub weight: Fraction,
 }
 
 /// The recipe's `[preferences]` table: exactly one of its keys.

@@ -44,14 +44,19 @@ impl Inputs {
     /// # Errors
     /// When the node has no such input.
     pub fn artefact(&self, role: &str) -> anyhow::Result<&Artefact> {
-        let found = self.artefacts.iter().find(|(name, _)| name == role);
-        found.map(|(_, artefact)| artefact).ok_or_else(|| {
+        self.find(role).ok_or_else(|| {
             let roles: Vec<_> = self.artefacts.iter().map(|(name, _)| format!("`{name}`")).collect();
             anyhow!(
                 "expected an input `{role}`, found {}",
                 if roles.is_empty() { "none".into() } else { roles.join(", ") }
             )
         })
+    }
+
+    /// The input of the role `role`, where the node has one.
+    #[must_use]
+    pub fn find(&self, role: &str) -> Option<&Artefact> {
+        self.artefacts.iter().find(|(name, _)| name == role).map(|(_, artefact)| artefact)
     }
 
     /// The inputs whose role begins with `prefix`, with what follows it, in the node's order.
@@ -106,14 +111,22 @@ pub fn execute(
     let wanted = demands.iter().filter(|demand| **demand == Demand::Run).count();
     let cached = plan.nodes.len() - wanted;
     sink.emit(&Event::RunStarted { recipe: plan.recipe.clone(), stages: plan.nodes.len(), cached });
-    reason::remember(plan, store, &[])?;
+    // What is remembered explains and decides nothing: only who has to write anyway need fail for it.
+    let forgotten = |error: anyhow::Error| {
+        let message = format!("`plan` and `ls` will not know of this run: {error:#}");
+        sink.emit(&Event::Warning { stage: String::new(), message });
+    };
+    match reason::remember(plan, store, &[]) {
+        Err(error) if wanted > 0 => return Err(error),
+        remembered => remembered.unwrap_or_else(forgotten),
+    }
 
     let board = Mutex::new(Board::new(plan, &demands, artefacts));
     let pool = Pool { plan, store, sink, stop, run, board, news: Condvar::new() };
     pool.work(jobs.clamp(1, wanted.max(1)));
     let board = pool.board.into_inner().unwrap_or_else(PoisonError::into_inner);
     let summary = board.summary(plan, store, &demands);
-    reason::remember(plan, store, &summary.failed)?;
+    reason::remember(plan, store, &summary.failed).unwrap_or_else(forgotten);
     if !stop.is_asked() {
         sink.emit(&Event::RunFinished {
             ran: summary.ran,
@@ -280,12 +293,15 @@ impl Pool<'_> {
         let started = Instant::now();
         let node = &self.plan.nodes[index];
         let label = || node.label.clone();
-        let mut waits = false;
-        let claim = self.store.claim(self.plan.identity(index), || {
-            if !waits {
-                self.sink.emit(&Event::StageWaiting { stage: label(), key: node.key.to_string() });
+        let mut told = None;
+        let claim = self.store.claim(self.plan.identity(index), |owner| {
+            let owner = owner.map(ToString::to_string);
+            // Whoever has just got the lock has not signed its claim yet: it is waited for under its name a moment later.
+            if told.as_ref().is_none_or(|told: &Option<String>| owner.is_some() && *told != owner) {
+                let (stage, key) = (label(), node.key.to_string());
+                self.sink.emit(&Event::StageWaiting { stage, key, owner: owner.clone() });
+                told = Some(owner);
             }
-            waits = true;
             !self.stop.is_asked()
         })?;
         let (artefact, fresh) = match claim {
@@ -296,6 +312,7 @@ impl Pool<'_> {
                 self.sink.emit(&Event::StageStarted { stage: label(), key: node.key.to_string(), resumed_from });
                 let worked = (self.run)(node, inputs, &workspace, &Emitter::new(&node.label, self.sink));
                 if let Err(error) = worked {
+                    workspace.check_claim()?;
                     let Interrupted { step } = error.downcast()?;
                     return Ok(Outcome::Interrupted { step, folder: workspace.checkpoints().folder(step) });
                 }

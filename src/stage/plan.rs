@@ -48,6 +48,7 @@ pub fn plan_recipe(recipe: &Recipe, name: &str) -> Result<Plan> {
 struct Cell {
     at: report::Cell,
     reward: usize,
+    mix: Option<usize>,
     policy: usize,
     responses: usize,
     judgements: usize,
@@ -146,19 +147,27 @@ impl Planner<'_> {
         let name = &variant.name;
         let at = format!("budget={budget}/seed={seed}");
         let reward = self.reward(&variant.reward, annotations, format!("reward/{name}/{at}"), false);
+        let mix = variant.mix.map(|mix| {
+            let kind = Kind::Sequence(Sequence { data: mix.data });
+            self.reward(&kind, annotations, format!("reward/{name}/mix/{at}"), false)
+        });
         for kl_coef in self.recipe.ppo.kl_coef.values().iter().map(|beta| beta.get()) {
             let at = format!("{name}/kl={kl_coef}/{at}");
             let config = ppo::Config {
                 ppo: self.recipe.ppo.without_grid(),
                 kl_coef,
                 credit: variant.credit,
+                mix: variant.mix.map(|mix| mix.weight.get()),
                 seed,
                 setting: self.setting.clone(),
             };
-            let from = [("reference", reference), ("reference_responses", reference_responses), ("reward", reward)];
+            let mut from =
+                vec![("reference", reference), ("reference_responses", reference_responses), ("reward", reward)];
+            from.extend(mix.map(|mix| ("mix", mix)));
             let policy = self.push(Stage::Ppo, ppo::VERSION, format!("ppo/{at}"), &config, &from);
             let config = responses::Config { reference: false, seed, setting: self.setting.clone() };
-            let from = [("reference", reference), ("reward", reward), ("policy", policy)];
+            let mut from = vec![("reference", reference), ("reward", reward), ("policy", policy)];
+            from.extend(mix.map(|mix| ("mix", mix)));
             let responses = self.push(Stage::Responses, responses::VERSION, format!("responses/{at}"), &config, &from);
             let config = judgements::Config { judge: self.recipe.judge.clone(), setting: self.setting.clone() };
             let mut from =
@@ -167,7 +176,7 @@ impl Planner<'_> {
             let judgements =
                 self.push(Stage::Judgements, judgements::VERSION, format!("judgements/{at}"), &config, &from);
             let cell = report::Cell { variant: name.clone(), budget, seed, kl_coef };
-            self.cells.push((Cell { at: cell, reward, policy, responses, judgements, judge }, annotations));
+            self.cells.push((Cell { at: cell, reward, mix, policy, responses, judgements, judge }, annotations));
         }
     }
 
@@ -185,8 +194,8 @@ impl Planner<'_> {
                 ("reference", policy),
                 ("reference_responses", responses),
             ];
-            let judge = cell.judge.map(|node| ("judge", node));
-            inputs.extend(mine.into_iter().chain(judge).map(|(role, node)| (format!("{i}.{role}"), node)));
+            let more = cell.judge.map(|node| ("judge", node)).into_iter().chain(cell.mix.map(|node| ("mix", node)));
+            inputs.extend(mine.into_iter().chain(more).map(|(role, node)| (format!("{i}.{role}"), node)));
         }
         // The report says what every stage cost, under the name that the run gave it.
         let stages = self.plan.nodes.iter().enumerate().map(|(node, stage)| (format!("stage.{}", stage.label), node));

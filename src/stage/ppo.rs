@@ -1,6 +1,6 @@
 //! Stage `ppo`: a policy, optimised against one reward model at one KL coefficient.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::execute::Inputs;
@@ -8,17 +8,15 @@ use super::policy::{Setting, dataset, seed};
 use super::responses::{CALIBRATION_PROMPTS, pairs};
 use super::reward;
 use super::training::Recorder;
-use crate::compute::Crew;
 use crate::data::Response;
-use crate::model::Pair;
-use crate::ppo::shaping::Calibration;
+use crate::ppo::shaping::{Calibration, Part, Reward};
 use crate::ppo::train::{Task, train};
 use crate::ppo::watch::Habits;
 use crate::ppo::{self, Credit};
 use crate::reward::score::RewardModel;
 use crate::store::{Artefact, Workspace};
 
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {
@@ -26,36 +24,44 @@ pub(super) struct Config {
     pub(super) ppo: ppo::Config,
     pub(super) kl_coef: f64,
     pub(super) credit: Credit,
+    /// The weight of a second, sequence reward; the input `mix` is its model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) mix: Option<f64>,
     pub(super) seed: u64,
     pub(super) setting: Setting,
 }
 
-/// A reward as PPO sees it: model, credit and scale.
-pub(super) struct Calibrated {
-    reward: RewardModel,
-    credit: Credit,
-    calibration: Calibration,
+/// The reward that the policy `policy` was trained on, from its reward model and the one mixed in, if any.
+pub(super) fn reward_of(
+    policy: &Artefact,
+    reward: &Artefact,
+    mix: Option<&Artefact>,
+    setting: &Setting,
+) -> Result<Reward> {
+    let config: Config = serde_json::from_value(policy.manifest.config.clone())?;
+    let mut calibrations = policy.read_json::<Vec<Calibration>>("calibration.json")?.into_iter();
+    let mut calibration = |_: &RewardModel, _| calibrations.next().context("`calibration.json` has too few entries");
+    config.reward(reward, mix, setting, &mut calibration)
 }
 
-impl Calibrated {
-    /// Of a reward model and the policy that was trained on it.
-    pub(super) fn load(reward: &Artefact, policy: &Artefact, setting: &Setting) -> Result<Self> {
-        Ok(Self {
-            reward: reward::load(reward, setting)?,
-            credit: serde_json::from_value(policy.manifest.config["credit"].clone())?,
-            calibration: policy.read_json("calibration.json")?,
-        })
-    }
-
-    /// Rewards of every response token.
-    pub(super) fn rewards(&self, rows: &[Pair], pad: u32, crew: &Crew) -> Vec<Vec<f64>> {
-        let raw = self.reward.token_rewards(rows, pad, crew);
-        raw.iter().map(|row| self.credit.rewards(&self.reward.kind, row, self.calibration)).collect()
-    }
-
-    /// The return of every response: the sum of its rewards, without KL.
-    pub(super) fn returns(&self, rows: &[Pair], pad: u32, crew: &Crew) -> Vec<f64> {
-        self.rewards(rows, pad, crew).iter().map(|row| row.iter().sum()).collect()
+impl Config {
+    /// The reward model at its credit, with the weight that a second one leaves it; `calibrate` gives each its scale.
+    fn reward(
+        &self,
+        reward: &Artefact,
+        mix: Option<&Artefact>,
+        setting: &Setting,
+        calibrate: &mut dyn FnMut(&RewardModel, Credit) -> Result<Calibration>,
+    ) -> Result<Reward> {
+        let mut part = |artefact: &Artefact, credit: Credit, weight: f64| -> Result<Part> {
+            let model = reward::load(artefact, setting)?;
+            let calibration = calibrate(&model, credit)?;
+            Ok(Part { model, credit, calibration, weight })
+        };
+        let weight = self.mix.unwrap_or(0.0);
+        let first = part(reward, self.credit, 1.0 - weight)?;
+        let others = mix.map(|mix| part(mix, Credit::EndOfSequence, weight)).transpose()?;
+        Ok(Reward::new(first, others.into_iter().collect()))
     }
 }
 
@@ -63,7 +69,6 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
     let setting = &config.setting;
     let data = dataset(inputs)?;
     let reference = setting.policy(inputs, "reference")?;
-    let reward = reward::load(inputs.artefact("reward")?, setting)?;
     let ids =
         |prompts: &[crate::data::Prompt]| prompts.iter().map(|prompt| reference.prompt_ids(&prompt.text)).collect();
     let (prompts, validation): (Vec<Vec<u32>>, Vec<Vec<u32>>) = (ids(&data.train), ids(&data.validation));
@@ -71,15 +76,18 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
     let samples: Vec<Response> = inputs.artefact("reference_responses")?.read_jsonl("calibration.jsonl")?;
     let crew = setting.crew();
     let rows = pairs(&prompts[..prompts.len().min(CALIBRATION_PROMPTS)], &samples);
-    let raw = crew.install(|| reward.token_rewards(&rows, special.pad, &crew));
-    let calibration = Calibration::measure(&reward.kind, config.credit, &raw);
-    workspace.write_json("calibration.json", &calibration)?;
+    let mut calibrations = Vec::new();
+    let mut calibrate = |model: &RewardModel, credit| {
+        let raw = crew.install(|| model.token_rewards(&rows, special.pad, &crew));
+        calibrations.push(Calibration::measure(&model.kind, credit, &raw));
+        Ok(calibrations[calibrations.len() - 1])
+    };
+    let reward = config.reward(inputs.artefact("reward")?, inputs.find("mix"), setting, &mut calibrate)?;
+    workspace.write_json("calibration.json", &calibrations)?;
     let task = Task {
         config: &config.ppo,
         kl_coef: config.kl_coef,
-        credit: config.credit,
         reward: &reward,
-        calibration,
         habits: Habits::of(samples.iter().map(|response| response.ids.as_slice())),
         prompts: &prompts,
         validation: &validation,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::execute::Inputs;
 use super::policy::{Setting, dataset, seed};
-use super::ppo::Calibrated;
+use super::ppo::reward_of;
 use crate::compute::Crew;
 use crate::data::Response;
 use crate::events::Emitter;
@@ -59,7 +59,7 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitt
         let reference = setting.model(inputs.artefact("reference")?)?;
         let pad = policy.special().pad;
         let kl = crew.install(|| mean_kl(&policy.model, &reference, &rows, pad, &crew));
-        let reward = Calibrated::load(inputs.artefact("reward")?, inputs.artefact("policy")?, setting)?;
+        let reward = reward_of(inputs.artefact("policy")?, inputs.artefact("reward")?, inputs.find("mix"), setting)?;
         let returns = crew.install(|| reward.returns(&rows, pad, &crew));
         let mean = returns.iter().sum::<f64>() / returns.len().max(1) as f64;
         Summary { habits, kl_nats: kl, mean_reward: Some(mean) }

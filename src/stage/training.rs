@@ -92,9 +92,10 @@ impl Checkpoints for Recorder<'_> {
     }
 
     fn latest(&self) -> Result<Option<Saved>> {
-        let Some((step, mut files)) = self.checkpoints.latest()? else {
-            return Ok(None);
-        };
+        let latest = self.checkpoints.latest(|step| {
+            self.emitter.warn(format!("the checkpoint after step {step} is damaged and passed over"));
+        });
+        let Some((step, mut files)) = latest? else { return Ok(None) };
         if let Some(lines) = files.remove(FILE) {
             *self.lines() = String::from_utf8(lines)?;
         }

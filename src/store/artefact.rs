@@ -50,8 +50,10 @@ impl Artefact {
         };
         let manifest: Manifest =
             serde_json::from_slice(&bytes).map_err(|error| damaged("a manifest".to_owned(), error.to_string()))?;
-        if manifest.key != *key || manifest.stage != stage {
-            return Err(damaged(format!("the key `{key}`"), format!("`{}` of `{}`", manifest.key, manifest.stage)));
+        // The key is a hash of what the manifest says of config and inputs: readers take both from there.
+        let computed = manifest.computed_key();
+        if computed != *key || manifest.key != *key || manifest.stage != stage {
+            return Err(damaged(format!("the key `{key}`"), format!("`{computed}` of `{}`", manifest.stage)));
         }
         let artefact = Self { dir: dir.to_owned(), manifest, fresh: false, verified };
         for (name, record) in &artefact.manifest.files {

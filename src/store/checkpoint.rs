@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::durable::{sync_dir, write};
 use super::error::at;
 use super::{Error, entries, remove};
 
@@ -24,7 +25,7 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// The checkpoints in `dir`, which need not exist.
+    /// The checkpoints in `dir`, which must exist before the first is saved.
     #[must_use]
     pub const fn new(dir: PathBuf) -> Self {
         Self { dir, keep: 1 }
@@ -50,18 +51,15 @@ impl Checkpoints {
         let name = folder(step);
         let temporary = self.dir.join(format!("writing-{name}"));
         remove(&temporary)?;
-        fs::create_dir_all(&temporary).map_err(at("create", &temporary))?;
-        let mut sums = BTreeMap::new();
-        for (name, bytes) in files {
-            let path = temporary.join(name);
-            fs::write(&path, bytes).map_err(at("write", &path))?;
-            sums.insert(*name, blake3::hash(bytes).to_hex().to_string());
+        if let Err(error) = write_all(&temporary, files) {
+            // Half a checkpoint is of no use, and its space may be what is missing.
+            let _ = remove(&temporary);
+            return Err(error);
         }
-        let path = temporary.join(SUMS);
-        fs::write(&path, serde_json::json!(sums).to_string()).map_err(at("write", &path))?;
         let target = self.dir.join(&name);
         remove(&target)?;
         fs::rename(&temporary, &target).map_err(at("rename to", &target))?;
+        sync_dir(&self.dir)?;
         // Zeros in front make the order of names that of steps. A later step is a damaged one that was passed over.
         let names = entries(&self.dir)?;
         let good = names.iter().rev().filter(|other| step_of(other).is_some() && **other <= name);
@@ -74,21 +72,27 @@ impl Checkpoints {
 
     /// The last good checkpoint: its step and its files by name.
     ///
-    /// A checkpoint that was not wholly written or has changed since is passed over: starting again is right, going on
-    /// from noise is not.
+    /// A checkpoint that was not wholly written or has changed since is passed over, and `damaged` told its step: starting
+    /// again is right, going on from noise is not.
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn latest(&self) -> Result<Option<(usize, Files)>, Error> {
+    pub fn latest(&self, mut damaged: impl FnMut(usize)) -> Result<Option<(usize, Files)>, Error> {
         let mut steps: Vec<usize> = entries(&self.dir)?.iter().filter_map(|name| step_of(name)).collect();
         steps.sort_unstable();
-        Ok(steps.into_iter().rev().find_map(|step| self.read(step).map(|files| (step, files))))
+        Ok(steps.into_iter().rev().find_map(|step| {
+            let files = self.read(step);
+            if files.is_none() {
+                damaged(step);
+            }
+            Some((step, files?))
+        }))
     }
 
     /// The step of the last good checkpoint.
     #[must_use]
     pub fn latest_step(&self) -> Option<usize> {
-        self.latest().ok().flatten().map(|(step, _)| step)
+        self.latest(|_| ()).ok().flatten().map(|(step, _)| step)
     }
 
     fn read(&self, step: usize) -> Option<Files> {
@@ -101,6 +105,19 @@ impl Checkpoints {
             })
             .collect()
     }
+}
+
+/// Writes `files` and their checksums into a new folder `dir`, whose parent exists: were it gone, another process would
+/// have taken it.
+fn write_all(dir: &Path, files: &[(&str, &[u8])]) -> Result<(), Error> {
+    fs::create_dir(dir).map_err(at("create", dir))?;
+    let mut sums = BTreeMap::new();
+    for (name, bytes) in files {
+        write(&dir.join(name), bytes)?;
+        sums.insert(*name, blake3::hash(bytes).to_hex().to_string());
+    }
+    write(&dir.join(SUMS), serde_json::json!(sums).to_string().as_bytes())?;
+    sync_dir(dir)
 }
 
 fn folder(step: usize) -> String {
@@ -117,17 +134,17 @@ mod tests {
 
     fn checkpoints() -> (tempfile::TempDir, Checkpoints) {
         let dir = tempfile::tempdir().unwrap();
-        let checkpoints = Checkpoints::new(dir.path().join("checkpoint"));
+        let checkpoints = Checkpoints::new(dir.path().to_owned());
         (dir, checkpoints)
     }
 
     #[test]
     fn the_latest_is_what_was_saved_last() {
         let (_dir, checkpoints) = checkpoints();
-        assert!(checkpoints.latest().unwrap().is_none());
+        assert!(checkpoints.latest(|_| ()).unwrap().is_none());
         checkpoints.save(9, &[("weights", b"nine")]).unwrap();
         checkpoints.save(10, &[("weights", b"ten"), ("rng", b"\0\xff")]).unwrap();
-        let (step, files) = checkpoints.latest().unwrap().unwrap();
+        let (step, files) = checkpoints.latest(|_| ()).unwrap().unwrap();
         assert_eq!(step, 10);
         assert_eq!(files["weights"], b"ten");
         assert_eq!(files["rng"], b"\0\xff");
@@ -155,7 +172,7 @@ mod tests {
         fs::write(half.join("weights"), b"for").unwrap();
         assert_eq!(checkpoints.latest_step(), Some(20));
         checkpoints.save(40, &[("weights", b"forty")]).unwrap();
-        assert_eq!(checkpoints.latest().unwrap().unwrap().1["weights"], b"forty");
+        assert_eq!(checkpoints.latest(|_| ()).unwrap().unwrap().1["weights"], b"forty");
     }
 
     #[test]
@@ -163,6 +180,8 @@ mod tests {
         let (_dir, checkpoints) = checkpoints();
         checkpoints.save(20, &[("weights", b"twenty")]).unwrap();
         fs::write(checkpoints.dir.join("step-00000020/weights"), b"twentY").unwrap();
-        assert!(checkpoints.latest().unwrap().is_none());
+        let mut damaged = Vec::new();
+        assert!(checkpoints.latest(|step| damaged.push(step)).unwrap().is_none());
+        assert_eq!(damaged, [20]);
     }
 }

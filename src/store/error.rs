@@ -6,6 +6,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::{Key, Owner};
+
 /// Why a result could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -35,6 +37,32 @@ pub enum Error {
         found: String,
         /// The result's folder.
         dir: PathBuf,
+    },
+    /// Another process took the key over while this one worked on it.
+    #[error(
+        "lost the claim on `{stage}` {} to {}: this process did not move for too long, or lost sight of the store; what it \
+         computed here is dropped, the other's result counts", key.short(), named(owner.as_ref())
+    )]
+    ClaimLost {
+        /// The stage.
+        stage: String,
+        /// The key of its result.
+        key: Key,
+        /// Who holds it now, where that is known.
+        owner: Option<Owner>,
+    },
+    /// A store that this version does not understand.
+    #[error(
+        "cannot use this store: expected format {known} or older in `{}`, found {found}\n\nhint: use the version of \
+         `runner` that wrote it, or another `--store`", path.display()
+    )]
+    Format {
+        /// The file that says so.
+        path: PathBuf,
+        /// The newest format known here.
+        known: u32,
+        /// What it says.
+        found: String,
     },
     /// A result has no file of that name.
     #[error("stage `{stage}` has no file `{file}`; it has {}", listed(known))]
@@ -83,6 +111,10 @@ pub enum Error {
 /// Turns an I/O error into one that says what was tried on which path.
 pub(super) fn at<'a>(verb: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
     move |reason| Error::Io { verb, path: path.to_owned(), reason }
+}
+
+fn named(owner: Option<&Owner>) -> String {
+    owner.map_or_else(|| "another process, which is done".to_owned(), Owner::to_string)
 }
 
 fn listed(names: &[String]) -> String {

@@ -4,11 +4,19 @@
 //! takes to rename. What is to be kept is `launch`'s to decide.
 
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use super::error::at;
-use super::{Artefact, Error, Key, Lookup, MANIFEST, Store, WRITERS, entries, folders, remove};
+use super::{
+    Artefact, Error, Key, Lock, Lookup, MANIFEST, Owner, Store, claim, durable, entries, folders, format, remove,
+};
+
+/// Numbers what is put aside, so that two threads do not take the same name.
+static ASIDE: AtomicUsize = AtomicUsize::new(0);
 
 /// A hold on the store; it goes when this is dropped.
 #[derive(Debug)]
@@ -29,31 +37,52 @@ impl Store {
     /// Holds the store beside others, so that nothing is collected meanwhile.
     ///
     /// # Errors
-    /// When the lock cannot be had.
+    /// When the store is not writable.
     pub fn share(&self) -> Result<Guard, Error> {
+        format::mark(&self.root)?;
         let (file, path) = self.guard_file()?;
-        file.lock_shared().map_err(at("lock", &path))?;
-        Ok(Guard(file))
+        match file.lock_shared() {
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(at("lock", &path)(error)),
+            _ => Ok(Guard(file)),
+        }
     }
 
     /// Holds the store alone, or nothing while others hold it.
     ///
     /// # Errors
-    /// When the lock cannot be had.
+    /// When the store is not writable.
     pub fn seize(&self) -> Result<Option<Guard>, Error> {
         let (file, path) = self.guard_file()?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Guard(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(at("lock", &path)(error)),
+            Err(TryLockError::Error(error)) if error.kind() != io::ErrorKind::Unsupported => {
+                Err(at("lock", &path)(error))
+            }
+            _ => Ok(Some(Guard(file))),
         }
     }
 
-    /// Whether a process is at work on `key`.
+    /// Whether a process is at work on `key`. The claim of another machine counts until somebody takes it over: from here
+    /// nobody can tell.
     #[must_use]
     pub fn is_claimed(&self, key: &Key) -> bool {
         let lock = File::open(self.root.join("locks").join(format!("{key}.lock")));
-        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+        let is_locked = lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)));
+        let elsewhere = |owner: Owner| !self.sharing.locks || !owner.is_of_this_machine();
+        is_locked || claim::owner(&self.partial_dir(key)).is_some_and(elsewhere)
+    }
+
+    /// Whether the process `pid` of the machine `host` has a claim that beat lately.
+    #[must_use]
+    pub fn is_beating(&self, host: &str, pid: &str) -> bool {
+        let lately = |dir: &Path| {
+            let silence = claim::last_beat(dir).map(|beat| SystemTime::now().duration_since(beat).unwrap_or_default());
+            silence.is_some_and(|silence| silence < 2 * self.sharing.patience)
+        };
+        self.unfinished().unwrap_or_default().iter().any(|place| {
+            let owner = claim::owner(&place.dir);
+            owner.is_some_and(|owner| owner.host == host && owner.pid.to_string() == pid) && lately(&place.dir)
+        })
     }
 
     /// Every folder of a result, damaged ones included.
@@ -104,7 +133,7 @@ impl Store {
     pub fn aside(&self) -> Result<PathBuf, Error> {
         let folder = self.transit();
         fs::create_dir_all(&folder).map_err(at("create", &folder))?;
-        Ok(folder.join(format!("{}-{}", std::process::id(), WRITERS.fetch_add(1, Ordering::Relaxed))))
+        Ok(folder.join(format!("{}-{}", std::process::id(), ASIDE.fetch_add(1, Ordering::Relaxed))))
     }
 
     /// Takes `path` out of the store at once; its bytes are still there, under the name that is returned.
@@ -131,19 +160,29 @@ impl Store {
     /// # Errors
     /// When the folder cannot be renamed, or is not that result.
     pub fn adopt(&self, dir: &Path, stage: &str, key: &Key) -> Result<bool, Error> {
-        let Some(_lock) = self.lock(key, || false)? else { return Ok(false) };
+        if self.is_claimed(key) {
+            return Ok(false);
+        }
+        let _lock = match self.lock(key, || false)? {
+            Lock::Held(file) => Some(file),
+            Lock::Unsupported => None,
+            Lock::GivenUp => return Ok(false),
+        };
         let target = self.result_dir(stage, key);
-        let Some(_) = Artefact::open(dir, stage, key, self.verified.clone())? else {
-            return Err(at("read", &dir.join(MANIFEST))(std::io::ErrorKind::NotFound.into()));
+        let Some(artefact) = Artefact::open(dir, stage, key, Arc::clone(&self.verified))? else {
+            return Err(at("read", &dir.join(MANIFEST))(io::ErrorKind::NotFound.into()));
         };
         if matches!(self.find_verified(stage, key), Lookup::Found(_)) {
             return Ok(false);
         }
-        remove(&target)?;
-        if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent).map_err(at("create", parent))?;
+        for name in artefact.manifest.files.keys().map(String::as_str).chain([MANIFEST]) {
+            durable::sync(&dir.join(name))?;
         }
+        remove(&target)?;
+        let parent = self.root.join("results").join(stage);
+        fs::create_dir_all(&parent).map_err(at("create", &parent))?;
         fs::rename(dir, &target).map_err(at("rename to", &target))?;
+        durable::sync_dir(&parent)?;
         Ok(true)
     }
 

@@ -31,6 +31,14 @@ pub struct Manifest {
     pub provenance: Provenance,
 }
 
+impl Manifest {
+    /// The key that follows from what it says: its own, unless it is damaged.
+    pub(super) fn computed_key(&self) -> Key {
+        let inputs: Vec<_> = self.inputs.iter().map(|(role, key)| (role.as_str(), key)).collect();
+        Key::of(&self.stage, self.version, &self.config, &inputs)
+    }
+}
+
 /// What a file must be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRecord {

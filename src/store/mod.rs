@@ -2,13 +2,16 @@
 //!
 //! A result is a folder `results/<stage>/<key>/`; its `manifest.json` is there if and only if the result is complete. Work
 //! in progress stands in `partial/<key>/` and is renamed when it is done, so that a kill at any moment leaves nothing that
-//! looks finished. Locks are the operating system's and die with the process. What a stage is and when it runs is
-//! `stage`'s.
+//! looks finished. Locks are the operating system's and die with the process; claims are files and serve where locks do not
+//! reach. What a stage is and when it runs is `stage`'s.
 
 mod artefact;
 mod checkpoint;
+mod claim;
+mod durable;
 mod error;
 mod files;
+mod format;
 mod guard;
 mod key;
 mod manifest;
@@ -19,13 +22,14 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 pub use artefact::Artefact;
 pub use checkpoint::Checkpoints;
+pub use claim::{Owner, Sharing};
+pub use durable::write_atomically;
 pub use error::Error;
 pub use files::hash_of;
 pub use guard::{Guard, Place, bytes_of};
@@ -42,9 +46,6 @@ pub const MANIFEST: &str = "manifest.json";
 /// How often who waits for a lock looks again.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Numbers temporary files, so that two threads do not write the same one.
-static WRITERS: AtomicUsize = AtomicUsize::new(0);
-
 /// Files whose checksum was found right in this process.
 type Verified = Arc<Mutex<BTreeSet<PathBuf>>>;
 
@@ -53,6 +54,7 @@ type Verified = Arc<Mutex<BTreeSet<PathBuf>>>;
 pub struct Store {
     root: PathBuf,
     device: String,
+    sharing: Sharing,
     verified: Verified,
 }
 
@@ -72,7 +74,7 @@ pub enum Lookup {
 pub enum Claim {
     /// Somebody else finished it meanwhile.
     Done(Artefact),
-    /// Nobody has: the key is locked for this workspace until it is finished or dropped.
+    /// Nobody has: the key is claimed for this workspace until it is finished or dropped.
     Work(Workspace),
     /// Another process holds the key, and this one no longer waits for it.
     GivenUp,
@@ -82,13 +84,22 @@ impl Store {
     /// Opens the store at `root`; nothing is created before there is something to write.
     ///
     /// # Errors
-    /// When `root` is there and is no folder.
+    /// When `root` is there and is no folder, or a store of a newer version.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
         let root = root.into();
         if root.exists() && !root.is_dir() {
             return Err(at("open the store", &root)(io::ErrorKind::NotADirectory.into()));
         }
-        Ok(Self { root, device: "unknown".to_owned(), verified: Verified::default() })
+        format::check(&root)?;
+        let (device, sharing, verified) = ("unknown".to_owned(), Sharing::default(), Verified::default());
+        Ok(Self { root, device, sharing, verified })
+    }
+
+    /// The same store, with other means to tell that a process is gone.
+    #[must_use]
+    pub const fn sharing(mut self, sharing: Sharing) -> Self {
+        self.sharing = sharing;
+        self
     }
 
     /// The same store, with `device` as the device that new manifests name.
@@ -127,28 +138,40 @@ impl Store {
         }
     }
 
-    /// Locks `identity`'s key to compute its result; while another process holds it, asks `wait` again and again whether
-    /// to go on waiting.
+    /// Claims `identity`'s key to compute its result; while another process holds it, asks `wait` again and again whether
+    /// to go on waiting, and tells it who that is where it is known.
     ///
     /// The workspace starts empty but for the checkpoint that an interrupted run left.
     ///
     /// # Errors
-    /// When the lock or the working folder cannot be had.
-    pub fn claim(&self, identity: Identity, wait: impl FnMut() -> bool) -> Result<Claim, Error> {
-        let Some(lock) = self.lock(&identity.key, wait)? else { return Ok(Claim::GivenUp) };
-        let target = self.result_dir(&identity.stage, &identity.key);
+    /// When the claim or the working folder cannot be had.
+    pub fn claim(&self, identity: Identity, mut wait: impl FnMut(Option<&Owner>) -> bool) -> Result<Claim, Error> {
+        format::mark(&self.root)?;
+        let partial = self.partial_dir(&identity.key);
+        let mut sharing = self.sharing;
+        let mut lock = None;
+        if sharing.locks {
+            match self.lock(&identity.key, || wait(claim::owner(&partial).as_ref()))? {
+                Lock::Held(file) => lock = Some(file),
+                Lock::GivenUp => return Ok(Claim::GivenUp),
+                Lock::Unsupported => sharing.locks = false,
+            }
+        }
+        let Some(held) = claim::take(&partial, sharing, wait)? else { return Ok(Claim::GivenUp) };
+        // From here on nobody else can publish: what is not there now has to be computed.
         if let Lookup::Found(artefact) = self.find_verified(&identity.stage, &identity.key) {
+            held.discard()?;
             return Ok(Claim::Done(artefact));
         }
-        let partial = self.partial_dir(&identity.key);
-        Workspace::begin(identity, self.device.clone(), partial, target, lock, Arc::clone(&self.verified))
-            .map(Claim::Work)
+        let target = self.result_dir(&identity.stage, &identity.key);
+        let verified = Arc::clone(&self.verified);
+        Workspace::begin(identity, self.device.clone(), target, (held, lock), verified).map(Claim::Work)
     }
 
     /// The step at which an unfinished computation of `key` last wrote a checkpoint.
     #[must_use]
     pub fn interrupted_at(&self, key: &Key) -> Option<usize> {
-        Checkpoints::new(self.partial_dir(key).join(workspace::CHECKPOINT)).latest_step()
+        claim::latest_step(&self.partial_dir(key))
     }
 
     /// Every complete result, ordered by stage and key; damaged ones are left out.
@@ -192,35 +215,31 @@ impl Store {
         self.root.join("partial").join(key.as_str())
     }
 
-    /// The key's lock; none when `wait` no longer does.
-    fn lock(&self, key: &Key, mut wait: impl FnMut() -> bool) -> Result<Option<File>, Error> {
+    fn lock(&self, key: &Key, mut wait: impl FnMut() -> bool) -> Result<Lock, Error> {
         let folder = self.root.join("locks");
         fs::create_dir_all(&folder).map_err(at("create", &folder))?;
         let path = folder.join(format!("{key}.lock"));
         let file = File::options().create(true).write(true).truncate(false).open(&path).map_err(at("open", &path))?;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Some(file)),
-                Err(TryLockError::Error(error)) => return Err(at("lock", &path)(error)),
+                Ok(()) => return Ok(Lock::Held(file)),
                 Err(TryLockError::WouldBlock) if wait() => thread::sleep(LOOK_EVERY),
-                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::WouldBlock) => return Ok(Lock::GivenUp),
+                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                    return Ok(Lock::Unsupported);
+                }
+                Err(TryLockError::Error(error)) => return Err(at("lock", &path)(error)),
             }
         }
     }
 }
 
-/// Writes `bytes` to `path` so that a reader sees either the old file or the whole new one; creates its folder.
-///
-/// # Errors
-/// When the folder is not writable.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(at("create", folder))?;
-    }
-    let writer = WRITERS.fetch_add(1, Ordering::Relaxed);
-    let temporary = path.with_extension(format!("tmp-{}-{writer}", std::process::id()));
-    fs::write(&temporary, bytes).map_err(at("write", &temporary))?;
-    fs::rename(&temporary, path).map_err(at("write", path))
+/// What became of a key's lock.
+enum Lock {
+    Held(File),
+    GivenUp,
+    /// The file system has none.
+    Unsupported,
 }
 
 /// Names in the folder `dir`, sorted; none where it does not exist.

@@ -1,6 +1,6 @@
 //! Where a running stage writes.
 //!
-//! A workspace holds its key's lock as long as it lives. Finishing it seals the files with a manifest and renames the
+//! A workspace holds its key's claim as long as it lives. Finishing it seals the files with a manifest and renames the
 //! folder into place; dropping it leaves the folder, so that a later run finds the checkpoint.
 
 use std::collections::BTreeMap;
@@ -12,6 +12,8 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::claim::Held;
+use super::durable::{sync, sync_dir, write};
 use super::error::at;
 use super::{Artefact, Checkpoints, Error, FileRecord, Key, MANIFEST, Manifest, Provenance, Verified, entries, remove};
 
@@ -42,26 +44,35 @@ pub struct Workspace {
     target: PathBuf,
     started: Instant,
     verified: Verified,
-    // Held, never read: the lock goes when the file is closed.
-    _lock: File,
+    claim: Held,
+    // Held, never read: the lock goes when the file is closed, after the claim.
+    _lock: Option<File>,
 }
 
 impl Workspace {
-    /// A folder at `dir` that is empty but for a checkpoint, to become `target`.
+    /// The claim's folder, empty but for a checkpoint, to become `target`.
     pub(super) fn begin(
         identity: Identity,
         device: String,
-        dir: PathBuf,
         target: PathBuf,
-        lock: File,
+        (claim, lock): (Held, Option<File>),
         verified: Verified,
     ) -> Result<Self, Error> {
+        let dir = claim.folder();
         // What an interrupted run left beside its checkpoint may be half a file; the stage writes it again.
         for name in entries(&dir)?.iter().filter(|name| *name != CHECKPOINT) {
             remove(&dir.join(name))?;
         }
-        fs::create_dir_all(&dir).map_err(at("create", &dir))?;
-        Ok(Self { identity, device, dir, target, started: Instant::now(), verified, _lock: lock })
+        Ok(Self { identity, device, dir, target, started: Instant::now(), verified, claim, _lock: lock })
+    }
+
+    /// Refuses when another process has taken the key over: what went wrong since is a consequence of that.
+    ///
+    /// # Errors
+    /// [`Error::ClaimLost`].
+    pub fn check_claim(&self) -> Result<(), Error> {
+        let Identity { stage, key, .. } = &self.identity;
+        self.claim.check().map_err(|owner| Error::ClaimLost { stage: stage.clone(), key: key.clone(), owner })
     }
 
     /// The folder that becomes the result.
@@ -93,9 +104,13 @@ impl Workspace {
         if !plain || first.is_none_or(|first| first == MANIFEST || first == CHECKPOINT) {
             return Err(Error::FileName { file: name.to_owned(), stage: self.identity.stage.clone() });
         }
-        let path = self.dir.join(name);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(at("create", parent))?;
+        // Only below the folder: were it gone, another process would have taken it.
+        let mut path = self.dir.clone();
+        for component in components {
+            if path != self.dir && !path.is_dir() {
+                fs::create_dir(&path).map_err(at("create", &path))?;
+            }
+            path.push(component);
         }
         Ok(path)
     }
@@ -132,29 +147,58 @@ impl Workspace {
         self.write_bytes(name, &bytes)
     }
 
-    /// Seals the folder and makes it the result.
+    /// Seals the folder and makes it the result; both survive a loss of power.
     ///
     /// # Errors
-    /// When the files cannot be read back or the folder cannot be renamed.
+    /// When the files cannot be read back or the folder cannot be renamed, and [`Error::ClaimLost`] when that is no longer
+    /// this process's to do.
     pub fn finish(self) -> Result<Artefact, Error> {
-        remove(&self.checkpoint_dir())?;
-        let files = self.records()?;
-        let Identity { stage, version, key, config, inputs } = self.identity;
-        let provenance = Provenance::here(&self.device, self.started.elapsed().as_secs_f64());
-        let manifest = Manifest { stage, version, key, config, inputs, files, provenance };
-        write_manifest(&self.dir.join(MANIFEST), &manifest)?;
-        // Only a damaged result can stand here: the lock is ours and a whole one would have been found.
-        remove(&self.target)?;
-        if let Some(parent) = self.target.parent() {
-            fs::create_dir_all(parent).map_err(at("create", parent))?;
+        match self.publish() {
+            Ok(manifest) => {
+                let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+                verified.extend(manifest.files.keys().map(|name| self.target.join(name)));
+                drop(verified);
+                Ok(Artefact::new(self.target, manifest, self.verified))
+            }
+            Err(error) => self.check_claim().and(Err(error)),
         }
-        fs::rename(&self.dir, &self.target).map_err(at("rename to", &self.target))?;
-        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        verified.extend(manifest.files.keys().map(|name| self.target.join(name)));
-        drop(verified);
-        Ok(Artefact::new(self.target, manifest, self.verified))
     }
 
+    fn publish(&self) -> Result<Manifest, Error> {
+        self.check_claim()?;
+        remove(&self.checkpoint_dir())?;
+        let files = self.records()?;
+        let Identity { stage, version, key, config, inputs } = self.identity.clone();
+        let provenance = Provenance::here(&self.device, self.started.elapsed().as_secs_f64());
+        let manifest = Manifest { stage, version, key, config, inputs, files, provenance };
+        let mut bytes = serde_json::to_vec_pretty(&manifest).expect("strings, numbers and JSON values are JSON");
+        bytes.push(b'\n');
+        // Neither the manifest nor the rename may overtake the contents when the machine stops.
+        write(&self.dir.join(MANIFEST), &bytes)?;
+        sync_dir(&self.dir)?;
+        let parent = self.target.parent().unwrap_or(&self.target);
+        fs::create_dir_all(parent).map_err(at("create", parent))?;
+        self.clear_target()?;
+        fs::rename(&self.dir, &self.target).map_err(at("rename to", &self.target))?;
+        sync_dir(parent)?;
+        Ok(manifest)
+    }
+
+    /// Removes what stands in the result's place: something damaged, or it would have been found when the work began.
+    fn clear_target(&self) -> Result<(), Error> {
+        let Identity { stage, key, .. } = &self.identity;
+        if !self.target.exists() {
+            return Ok(());
+        }
+        let found = Artefact::open(&self.target, stage, key, Verified::default());
+        if found.is_ok_and(|found| found.is_some_and(|found| found.verify().is_ok())) {
+            // Whoever published it had the claim after this process.
+            return Err(Error::ClaimLost { stage: stage.clone(), key: key.clone(), owner: None });
+        }
+        remove(&self.target)
+    }
+
+    /// What the manifest says of every file; the files are on the disk by then.
     fn records(&self) -> Result<BTreeMap<String, FileRecord>, Error> {
         let mut records = BTreeMap::new();
         let mut folders = vec![String::new()];
@@ -165,8 +209,12 @@ impl Workspace {
                 if path.is_dir() {
                     folders.push(name);
                 } else {
+                    sync(&path)?;
                     records.insert(name, FileRecord::of(&path)?);
                 }
+            }
+            if !folder.is_empty() {
+                sync_dir(&self.dir.join(&folder))?;
             }
         }
         Ok(records)
@@ -175,12 +223,4 @@ impl Workspace {
     fn unwritable(&self, file: &str, reason: serde_json::Error) -> Error {
         Error::Unwritable { file: file.to_owned(), stage: self.identity.stage.clone(), reason }
     }
-}
-
-fn write_manifest(path: &Path, manifest: &Manifest) -> Result<(), Error> {
-    let mut bytes = serde_json::to_vec_pretty(manifest).expect("strings, numbers and JSON values are JSON");
-    bytes.push(b'\n');
-    fs::write(path, bytes).map_err(at("write", path))?;
-    // The rename must not overtake the contents when the machine stops.
-    File::open(path).and_then(|file| file.sync_all()).map_err(at("write", path))
 }

@@ -107,7 +107,7 @@ impl Lab {
 
     pub fn prepare(&self, command: &mut Command) {
         command.current_dir(self.dir.path()).env("NO_COLOR", "1");
-        for variable in ["RUNNER_STORE", "RUNNER_LOG", "RAYON_NUM_THREADS"] {
+        for variable in ["RUNNER_STORE", "RUNNER_LOG", "RUNNER_CLAIM_PATIENCE", "RAYON_NUM_THREADS"] {
             command.env_remove(variable);
         }
     }

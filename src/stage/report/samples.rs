@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::super::execute::Inputs;
 use super::super::policy::dataset;
-use super::super::ppo::Calibrated;
+use super::super::ppo::reward_of;
 use super::Config;
 use super::collect::Chosen;
 use crate::data::Response;
@@ -41,7 +41,8 @@ pub(super) fn heatmaps(config: &Config, inputs: &Inputs, chosen: &[Chosen]) -> R
         .collect();
     for chosen in here {
         let Some(cell) = chosen.cells.first() else { continue };
-        let reward = Calibrated::load(cell.artefact(inputs, "reward")?, cell.artefact(inputs, "policy")?, setting)?;
+        let (policy, reward) = (cell.artefact(inputs, "policy")?, cell.artefact(inputs, "reward")?);
+        let reward = reward_of(policy, reward, cell.artefact(inputs, "mix").ok(), setting)?;
         let rewards = crew.install(|| reward.rewards(&rows, tokenizer.pad(), &crew));
         for (map, values) in maps.iter_mut().zip(rewards) {
             map.rows.push(HeatmapRow { name: chosen.variant.clone(), values });

@@ -89,7 +89,8 @@ fn nothing_of_a_bad_archive_reaches_the_store() {
     assert!(!lab.path("escaped").exists() && !Path::new("/tmp/escaped-from-runner").exists());
 
     // A result that is whole and lies: another config under the same key.
-    let manifest = good.iter().position(|(name, ..)| name.contains("/sft/") && name.ends_with("manifest.json")).unwrap();
+    let manifest =
+        good.iter().position(|(name, ..)| name.contains("/sft/") && name.ends_with("manifest.json")).unwrap();
     let mut lying = good.clone();
     let text = String::from_utf8(lying[manifest].2.clone()).unwrap();
     let forged = text.replacen("\"steps\": 20", "\"steps\": 21", 1);

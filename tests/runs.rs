@@ -79,7 +79,9 @@ fn runs_are_listed_named_and_compared() {
     assert_eq!(ids(&lab, &["--tag", "short*"]), [changed.as_str()]);
     assert_eq!(ids(&lab, &["--name", "t?ny", "--state", "done"]).len(), 2);
     assert_eq!(ids(&lab, &["--name", "other"]).len() + ids(&lab, &["--state", "failed"]).len(), 0);
-    assert!(refused(&lab, &["ls", "--state", "asleep"]).contains("unknown variant `asleep`, expected one of `running`"));
+    assert!(
+        refused(&lab, &["ls", "--state", "asleep"]).contains("unknown variant `asleep`, expected one of `running`")
+    );
     assert!(refused(&lab, &["tag", &changed, "../x"]).contains("expected a tag of letters"));
     assert!(refused(&lab, &["show", "short-sigthed"]).contains("no result has the label or key"));
     assert!(refused(&lab, &["compare", "short-sigthed"]).contains("did you mean `short-sighted`?"));
@@ -104,6 +106,37 @@ fn runs_are_listed_named_and_compared() {
 
     lab.said(&["tag", "--delete", "short-sighted"]).fine();
     assert!(refused(&lab, &["tag", "--delete", "short-sighted"]).contains("no tag `short-sighted`"));
+}
+
+#[test]
+fn points_of_a_sweep_are_compared_by_its_axes() {
+    let lab = Lab::new();
+    lab.write(
+        "sweep.toml",
+        "extends = \"tiny.toml\"\n[sweep.product]\nppo.gae_lambda = [0.8, 0.95]\nppo.steps = [2, 4]\n",
+    );
+    lab.said(&["run", "sweep.toml"]).fine();
+    let listed = json(&lab, &["ls", "--json"]);
+    let best = &listed[0]["headline"];
+    assert!(best["point"].as_str().unwrap().contains("gae_lambda="), "{listed}");
+    let compared = lab.said(&["compare", "sweep", "--csv", "--sort", "win_rate"]).fine().out;
+    let rows: Vec<Vec<&str>> = compared.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows[0], ["gae_lambda", "steps", "variant", "win_rate", "interval", "kl_nats", "length"]);
+    assert_eq!(rows.len(), 1 + 4 * 2);
+    assert_eq!((rows[1][2], rows[1][3].parse().ok()), (best["variant"].as_str().unwrap(), best["win_rate"].as_f64()));
+    // One of its points is the recipe itself: the same numbers, from its report.
+    lab.said(&["run", "tiny.toml"]).fine();
+    let alone = lab.said(&["compare", "tiny", "--csv"]).fine().out;
+    let numbers = |row: &str| row.split_once(',').map(|(_, numbers)| numbers.to_owned());
+    for row in alone.lines().skip(1) {
+        let same = format!("0.95,4,{},{}", row.split(',').next().unwrap(), numbers(row).unwrap());
+        assert!(compared.contains(&same), "{same} is not in {compared}");
+    }
+    let difference = json(&lab, &["diff", "tiny", "sweep", "--json"]);
+    assert_eq!(difference["changes"][0], json!({ "key": "ppo.gae_lambda", "a": [0.95], "b": [0.8, 0.95] }));
+    lab.said(&["export", "sweep", "--out", "sweep.tar.zst"]).fine();
+    lab.said(&["import", "sweep.tar.zst", "--store", "other"]).fine();
+    assert!(lab.said(&["run", "sweep.toml", "--store", "other"]).fine().err.contains("nothing to do"));
 }
 
 #[test]

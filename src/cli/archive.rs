@@ -46,8 +46,8 @@ pub(super) fn export(args: &ExportArgs) -> Result<(), Failure> {
     let store = args.store.open()?;
     let run = runs::find(&store, &args.run)?;
     let contents = Contents { report_only: args.report_only, without_data: args.without_data };
-    let exported = archive::export(&run, &store, &args.out, contents)
-        .map_err(|error| Failure::usage(format!("{error:#}")))?;
+    let exported =
+        archive::export(&run, &store, &args.out, contents).map_err(|error| Failure::usage(format!("{error:#}")))?;
     if args.json {
         return output::json(&json!({
             "run": run.id, "file": args.out, "bytes": exported.bytes,

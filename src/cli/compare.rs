@@ -58,7 +58,8 @@ pub(super) fn diff(args: &DiffArgs) -> Result<(), Failure> {
     let (a, b) = (run_or_recipe(&store, &args.a)?, run_or_recipe(&store, &args.b)?);
     let difference = difference(&a, &b);
     if args.json {
-        let changes = difference.changes.iter().map(|change| json!({ "key": change.key, "a": change.a, "b": change.b }));
+        let changes =
+            difference.changes.iter().map(|change| json!({ "key": change.key, "a": change.a, "b": change.b }));
         let Difference { shared, only_a, only_b, .. } = &difference;
         return output::json(&json!({
             "a": a.id, "b": b.id, "changes": changes.collect::<Vec<_>>(),
@@ -94,7 +95,9 @@ fn described(difference: &Difference, a: &str, b: &str) -> String {
         }
         let stages = if labels.len() == 1 { "stage" } else { "stages" };
         write!(text, "\n{} {stages} {whose}", labels.len()).expect("a string takes all that is written to it");
-        text.push_str(&listed.iter().map(|label| format!("\n  {label}")).collect::<String>());
+        for label in listed {
+            write!(text, "\n  {label}").expect("a string takes all that is written to it");
+        }
     }
     text
 }
@@ -105,6 +108,9 @@ fn several(values: &[Value]) -> String {
     }
     values.iter().map(|value| Cell::of(value.clone()).shown).collect::<Vec<_>>().join(", ")
 }
+
+/// A column's name, and how its cells are made.
+type Column<'e> = (&'e str, Box<dyn Fn(&Entry) -> Cell + 'e>);
 
 /// What one row of a comparison is about.
 struct Entry {
@@ -127,7 +133,8 @@ pub(super) fn compare(args: &CompareArgs) -> Result<(), Failure> {
         }
         let missing = entries[before..].iter().filter(|entry: &&Entry| entry.result.is_none()).count();
         if missing > 0 {
-            let whose = if run.experiment.is_sweep() { format!("{missing} points of `{name}`") } else { format!("`{name}`") };
+            let whose =
+                if run.experiment.is_sweep() { format!("{missing} points of `{name}`") } else { format!("`{name}`") };
             note(format!("{whose} have no results yet\n\nhint: `runner show {name}` says what is missing"));
         }
     }
@@ -164,50 +171,38 @@ fn grid(entries: &[Entry], all: bool) -> Grid {
         values.any(|value| Some(value) != first)
     };
     let keys: Vec<&String> = keys.into_iter().filter(|key| all || differs(key)).collect();
-    let several = |of: &dyn Fn(&Entry) -> Option<String>| {
-        entries.iter().map(of).collect::<BTreeSet<_>>().len() > 1
-    };
+    let several = |of: &dyn Fn(&Entry) -> Option<String>| entries.iter().map(of).collect::<BTreeSet<_>>().len() > 1;
     let runs = several(&|entry| Some(entry.run.clone()));
     let points = several(&|entry| entry.point.clone());
     let budgets = several(&|entry| Some(entry.result.as_ref()?.budget.to_string()));
-    let mut grid = Grid::new(&[]);
-    let mut column = |name: &str, shown: bool| {
-        if shown {
-            grid.columns.push(name.to_owned());
-        }
-    };
-    let run = runs || !points && all;
-    column("run", run);
-    column("point", points);
-    keys.iter().for_each(|key| column(key, true));
-    column("variant", true);
-    column("budget", budgets || all);
-    ["win_rate", "interval", "kl_nats", "length"].into_iter().for_each(|name| column(name, true));
-    for entry in entries {
-        let result = entry.result.as_ref();
-        let percent = |share: f64| format!("{:.1}", 100.0 * share);
-        let mut row = Vec::new();
-        if run {
-            row.push(Cell::of(json!(entry.run)));
-        }
-        if points {
-            row.push(Cell::of(json!(entry.point)));
-        }
-        row.extend(keys.iter().map(|key| Cell::of(entry.values.get(*key).cloned().unwrap_or_default())));
-        row.push(Cell::of(json!(result.map(|result| &result.name))));
-        if budgets || all {
-            row.push(Cell::of(json!(result.map(|result| result.budget))));
-        }
-        row.push(result.map_or_else(|| Cell::of(Value::Null), |r| Cell::new(r.win_rate, percent(r.win_rate))));
-        row.push(result.map_or_else(
-            || Cell::of(Value::Null),
-            |r| Cell::new(json!(r.ci), format!("{} to {}", percent(r.ci[0]), percent(r.ci[1]))),
-        ));
-        row.push(Cell::number(result.and_then(|result| result.kl_nats), 2));
-        row.push(Cell::number(result.and_then(|result| result.mean_length), 1));
-        grid.rows.push(row);
+    let percent = |share: f64| format!("{:.1}", 100.0 * share);
+    let mut columns: Vec<Column> = Vec::new();
+    if runs || !points && all {
+        columns.push(("run", Box::new(|entry| Cell::of(json!(entry.run)))));
     }
+    if points {
+        columns.push(("point", Box::new(|entry| Cell::of(json!(entry.point)))));
+    }
+    for key in keys {
+        columns.push((key, Box::new(move |entry| Cell::of(entry.values.get(key).cloned().unwrap_or_default()))));
+    }
+    columns.push(("variant", of_result(|result| Cell::of(json!(result.name)))));
+    if budgets || all {
+        columns.push(("budget", of_result(|result| Cell::of(json!(result.budget)))));
+    }
+    columns.push(("win_rate", of_result(move |result| Cell::new(result.win_rate, percent(result.win_rate)))));
+    let interval = move |ci: [f64; 2]| format!("{} to {}", percent(ci[0]), percent(ci[1]));
+    columns.push(("interval", of_result(move |result| Cell::new(json!(result.ci), interval(result.ci)))));
+    columns.push(("kl_nats", of_result(|result| Cell::number(result.kl_nats, 2))));
+    columns.push(("length", of_result(|result| Cell::number(result.mean_length, 1))));
+    let mut grid = Grid::new(&columns.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    grid.rows = entries.iter().map(|entry| columns.iter().map(|(_, cell)| cell(entry)).collect()).collect();
     grid
+}
+
+/// A cell made from an entry's result; nothing where it has none.
+fn of_result(cell: impl Fn(&VariantResult) -> Cell + 'static) -> Box<dyn Fn(&Entry) -> Cell> {
+    Box::new(move |entry| entry.result.as_ref().map_or_else(|| Cell::of(Value::Null), &cell))
 }
 
 #[cfg(test)]

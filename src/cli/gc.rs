@@ -37,16 +37,18 @@ pub(super) fn gc(args: &GcArgs) -> Result<(), Failure> {
             return Err(Failure::usage(format!("there is no store `{}`", store.root().display())));
         }
         collect(&store, &wanted)?.ok_or_else(|| {
-            Failure::Stage("a run or an import is just beginning in this store; the same command again will do".to_owned())
+            Failure::Stage(
+                "a run or an import is just beginning in this store; the same command again will do".to_owned(),
+            )
         })?
     } else {
         survey(&store, &wanted)?
     };
     let bytes: u64 = garbage.iter().map(|piece| piece.bytes).sum();
     if args.json {
-        let pieces = garbage.iter().map(|piece| {
-            json!({ "kind": piece.kind.name(1), "name": piece.name, "path": piece.path, "bytes": piece.bytes })
-        });
+        let pieces = garbage.iter().map(
+            |piece| json!({ "kind": piece.kind.name(1), "name": piece.name, "path": piece.path, "bytes": piece.bytes }),
+        );
         let pieces: Vec<_> = pieces.collect();
         return output::json(&json!({ "deleted": args.delete, "bytes": bytes, "garbage": pieces }));
     }

@@ -107,10 +107,14 @@ fn show_run(run: &Frozen, store: &Store, json: bool) -> Result<(), Failure> {
     section(&mut text, "in", [directory.display()].into_iter());
     section(&mut text, "work", [duration(summary.work_seconds)].iter());
     section(&mut text, "best", summary.headline.iter().map(runs::best));
-    section(&mut text, "axes", run.experiment.axes.iter().map(|axis| {
-        let levels: Vec<_> = axis.levels.iter().map(|level| level.name.as_str()).collect();
-        format!("{}: {}", axis.name, levels.join(", "))
-    }));
+    section(
+        &mut text,
+        "axes",
+        run.experiment.axes.iter().map(|axis| {
+            let levels: Vec<_> = axis.levels.iter().map(|level| level.name.as_str()).collect();
+            format!("{}: {}", axis.name, levels.join(", "))
+        }),
+    );
     if run.experiment.is_sweep() {
         section(&mut text, "points", run.experiment.points.iter().map(|point| &point.name));
     }

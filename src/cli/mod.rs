@@ -53,7 +53,7 @@ enum Command {
     Report(run::ReportArgs),
     /// List the runs of the store, the last active first
     Ls(runs::LsArgs),
-    /// Show what a result is and where it comes from
+    /// Show what a run or a result is and where it comes from
     Show(inspect::ShowArgs),
     /// Follow a run that is at work, here or elsewhere
     Watch(watch::WatchArgs),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::output::{self, Failure, note, table};
 use super::{StoreArgs, runs};
 use crate::events::{Plain, Sink, Timed, duration};
-use crate::launch::{Board, Chapter, Frozen, Standing, State, Summaries, Summary};
+use crate::launch::{Board, Frozen, StageHistory, Standing, State, Summaries, Summary};
 use crate::store::Store;
 
 /// Time between two looks.
@@ -55,11 +55,7 @@ pub(super) fn watch(args: &WatchArgs) -> Result<(), Failure> {
     };
     let board = Board::of(&run, &store);
     if args.once {
-        return if args.json {
-            output::json(&as_json(&run, &board))
-        } else {
-            output::data(&frame(&run, &board))
-        };
+        return if args.json { output::json(&as_json(&run, &board)) } else { output::data(&frame(&run, &board)) };
     }
     match (args.json, io::stdout().is_terminal()) {
         (true, _) => {
@@ -93,12 +89,12 @@ fn follow(
     look(&[], &board)?;
     loop {
         // In this order: what a process wrote before it went is read.
-        let attended = board.story.is_attended();
-        let news = board.story.read_on();
+        let attended = board.history.is_attended();
+        let news = board.history.read_on();
         if !news.is_empty() {
             look(&news, &board)?;
         }
-        if !attended && (board.story.has_begun() || is_done(run, &board)) {
+        if !attended && (board.history.has_begun() || is_done(run, &board)) {
             return Ok(());
         }
         thread::sleep(INTERVAL);
@@ -127,7 +123,9 @@ fn lines(run: &Frozen, board: Board) -> Result<(), Failure> {
     output::data(&frame(run, &board))?;
     let plain = Plain::new(Box::new(io::stdout()), Duration::from_secs(5));
     follow(run, board, |news, _| {
-        news.iter().for_each(|line| plain.emit(&line.event));
+        for line in news {
+            plain.emit(&line.event);
+        }
         Ok(())
     })
 }
@@ -139,7 +137,8 @@ fn conclude(run: &Frozen, store: &Store) -> Result<(), Failure> {
     let command = &run.submission.command_line;
     match summary.state {
         State::Done => {
-            let best = summary.headline.as_ref().map_or_else(String::new, |best| format!(", best {}", runs::best(best)));
+            let best =
+                summary.headline.as_ref().map_or_else(String::new, |best| format!(", best {}", runs::best(best)));
             note(format!("{}: done{best}", run.id));
             Ok(())
         }
@@ -160,16 +159,16 @@ fn conclude(run: &Frozen, store: &Store) -> Result<(), Failure> {
 fn frame(run: &Frozen, board: &Board) -> String {
     let standings = board.standings(run);
     let done = standings.iter().filter(|(standing, _)| *standing == Standing::Done).count();
-    let how = match (board.story.is_attended(), done == standings.len()) {
+    let how = match (board.history.is_attended(), done == standings.len()) {
         (true, _) => "running",
         (false, true) => "done",
-        (false, false) if board.story.has_begun() => "nobody works on it",
+        (false, false) if board.history.has_begun() => "nobody works on it",
         (false, false) => "not begun",
     };
     let mut text = format!("{}: {done} of {} stages done, {how}\n", run.id, standings.len());
     let all = standings.len() <= LISTED;
     let listed = run.plan.nodes.iter().zip(&standings).filter(|(_, (standing, _))| all || standing.is_news());
-    let rows: Vec<_> = listed.map(|(node, (standing, chapter))| row(&node.label, standing, *chapter)).collect();
+    let rows: Vec<_> = listed.map(|(node, (standing, past))| row(&node.label, standing, *past)).collect();
     if !rows.is_empty() {
         text.push_str(&table(&["stage", "state", "progress", "rate", "left"], &rows));
         text.push('\n');
@@ -177,17 +176,17 @@ fn frame(run: &Frozen, board: &Board) -> String {
     for (label, name, curve) in curves(run, &standings) {
         writeln!(text, "{label}: {name} {}", sparkline(curve)).expect("a string takes all that is written to it");
     }
-    for (stage, message) in &board.story.warnings {
+    for (stage, message) in &board.history.warnings {
         let of = if stage.is_empty() { String::new() } else { format!("{stage}: ") };
         writeln!(text, "warning: {of}{message}").expect("a string takes all that is written to it");
     }
     text
 }
 
-fn row(label: &str, standing: &Standing, chapter: Option<&Chapter>) -> [String; 5] {
+fn row(label: &str, standing: &Standing, past: Option<&StageHistory>) -> [String; 5] {
     let at_work = matches!(standing, Standing::Running | Standing::Stopped);
-    let progress = chapter.and_then(|chapter| chapter.progress.as_ref()).filter(|_| at_work);
-    let rate = chapter.and_then(Chapter::rate).filter(|_| *standing == Standing::Running);
+    let progress = past.and_then(|past| past.progress.as_ref()).filter(|_| at_work);
+    let rate = past.and_then(StageHistory::rate).filter(|_| *standing == Standing::Running);
     let unit = progress.map_or("", |(.., unit)| unit.as_str());
     let state = match standing {
         Standing::Failed { error } => format!("failed: {}", error.lines().next().unwrap_or_default()),
@@ -205,16 +204,16 @@ fn row(label: &str, standing: &Standing, chapter: Option<&Chapter>) -> [String; 
 /// The curves of the stages that were heard of last: (label, what is measured, values).
 fn curves<'a>(
     run: &'a Frozen,
-    standings: &[(Standing, Option<&'a Chapter>)],
+    standings: &[(Standing, Option<&'a StageHistory>)],
 ) -> Vec<(&'a str, &'static str, &'a [f64])> {
-    let chapters = run.plan.nodes.iter().zip(standings).filter_map(|(node, (_, chapter))| Some((node, (*chapter)?)));
-    let mut chapters: Vec<_> = chapters.filter(|(_, chapter)| !chapter.curves.is_empty()).collect();
-    chapters.sort_by(|a, b| b.1.last.total_cmp(&a.1.last));
-    chapters.truncate(DRAWN);
+    let pasts = run.plan.nodes.iter().zip(standings).filter_map(|(node, (_, past))| Some((node, (*past)?)));
+    let mut pasts: Vec<_> = pasts.filter(|(_, past)| !past.curves.is_empty()).collect();
+    pasts.sort_by(|a, b| b.1.last.total_cmp(&a.1.last));
+    pasts.truncate(DRAWN);
     let mut drawn = Vec::new();
-    for (node, chapter) in chapters {
+    for (node, past) in pasts {
         for (metric, name) in CURVES {
-            drawn.extend(chapter.curves.get(metric).map(|values| (node.label.as_str(), name, values.as_slice())));
+            drawn.extend(past.curves.get(metric).map(|values| (node.label.as_str(), name, values.as_slice())));
         }
     }
     drawn
@@ -244,20 +243,20 @@ fn sparkline(values: &[f64]) -> String {
 /// How the run stands, for programs.
 fn as_json(run: &Frozen, board: &Board) -> Value {
     let standings = board.standings(run);
-    let stages = run.plan.nodes.iter().zip(&standings).map(|(node, (standing, chapter))| {
-        let rate = chapter.and_then(Chapter::rate).filter(|_| *standing == Standing::Running);
-        let progress = chapter.and_then(|chapter| chapter.progress.as_ref());
+    let stages = run.plan.nodes.iter().zip(&standings).map(|(node, (standing, past))| {
+        let rate = past.and_then(StageHistory::rate).filter(|_| *standing == Standing::Running);
+        let progress = past.and_then(|past| past.progress.as_ref());
         json!({
             "label": node.label,
             "standing": standing,
             "progress": progress.map(|(done, total, unit)| json!({ "done": done, "total": total, "unit": unit })),
             "per_second": rate.map(|(rate, _)| rate),
             "seconds_left": rate.map(|(_, left)| left),
-            "curves": chapter.map(|chapter| &chapter.curves),
+            "curves": past.map(|past| &past.curves),
         })
     });
     let stages: Vec<_> = stages.collect();
-    json!({ "run": run.id, "attended": board.story.is_attended(), "stages": stages, "warnings": board.story.warnings })
+    json!({ "run": run.id, "attended": board.history.is_attended(), "stages": stages, "warnings": board.history.warnings })
 }
 
 #[cfg(test)]

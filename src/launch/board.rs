@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use super::{Chapter, Frozen, Phase, Story};
+use super::{Frozen, History, Phase, StageHistory};
 use crate::stage::node::Demand;
 use crate::store::{Lookup, Store};
 
@@ -59,40 +59,40 @@ pub struct Board {
     /// Whether each node's result was there, or not needed, when the board was made.
     done: Vec<bool>,
     /// What happened so far.
-    pub story: Story,
+    pub history: History,
 }
 
 impl Board {
     /// The board of `run`.
     #[must_use]
     pub fn of(run: &Frozen, store: &Store) -> Self {
-        // In this order: what the story calls finished by then is in the store, or was deleted since.
-        let mut story = Story::of(&run.id, store);
+        // In this order: what the history calls finished by then is in the store, or was deleted since.
+        let mut history = History::of(&run.id, store);
         let whole = |index: usize| {
             let node = &run.plan.nodes[index];
             matches!(store.find(node.stage.name(), &node.key), Lookup::Found(_))
         };
         let done: Vec<bool> = run.plan.demand(whole).into_iter().map(|demand| demand != Demand::Run).collect();
         for (node, _) in run.plan.nodes.iter().zip(&done).filter(|(_, done)| !**done) {
-            if story.stages.get(&node.label).is_some_and(|chapter| chapter.phase == Phase::Finished) {
-                story.stages.remove(&node.label);
+            if history.stages.get(&node.label).is_some_and(|past| past.phase == Phase::Finished) {
+                history.stages.remove(&node.label);
             }
         }
-        Self { done, story }
+        Self { done, history }
     }
 
     /// How each stage of `run` stands, in the plan's order, with what is known of its progress.
     #[must_use]
-    pub fn standings(&self, run: &Frozen) -> Vec<(Standing, Option<&Chapter>)> {
-        let mut standings: Vec<(Standing, Option<&Chapter>)> = Vec::with_capacity(run.plan.nodes.len());
+    pub fn standings(&self, run: &Frozen) -> Vec<(Standing, Option<&StageHistory>)> {
+        let mut standings: Vec<(Standing, Option<&StageHistory>)> = Vec::with_capacity(run.plan.nodes.len());
         for (node, &done) in run.plan.nodes.iter().zip(&self.done) {
-            let chapter = self.story.stages.get(&node.label);
+            let past = self.history.stages.get(&node.label);
             let stuck = || {
                 let inputs = node.inputs.iter().filter_map(|input| standings.get(input.node));
                 inputs.into_iter().any(|(input, _)| matches!(input, Standing::Failed { .. } | Standing::Blocked))
             };
-            let alive = || self.story.is_alive(&node.label);
-            let standing = match chapter.map(|chapter| &chapter.phase) {
+            let alive = || self.history.is_alive(&node.label);
+            let standing = match past.map(|past| &past.phase) {
                 _ if done => Standing::Done,
                 Some(Phase::Running) if alive() => Standing::Running,
                 Some(Phase::Waiting) if alive() => Standing::Waiting,
@@ -102,7 +102,7 @@ impl Board {
                 _ if stuck() => Standing::Blocked,
                 _ => Standing::Queued,
             };
-            standings.push((standing, chapter));
+            standings.push((standing, past));
         }
         standings
     }

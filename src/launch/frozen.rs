@@ -116,7 +116,7 @@ impl Frozen {
     /// Where this process writes what happens.
     #[must_use]
     pub fn events_file(&self, store: &Store) -> PathBuf {
-        super::story::folder(store, &self.id).join(super::story::own_file())
+        super::history::folder(store, &self.id).join(super::history::own_file())
     }
 
     /// The recipe that `node` is computed with. A file that was changed since is taken from the store's copy.

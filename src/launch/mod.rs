@@ -9,14 +9,14 @@ mod board;
 mod difference;
 mod frozen;
 pub mod gc;
+mod history;
 pub mod names;
 mod outcome;
-mod story;
 mod summary;
 
 pub use board::{Board, Standing};
 pub use difference::{Change, Difference, Values, difference};
 pub use frozen::{Frozen, Submission};
+pub use history::{History, Phase, StageHistory};
 pub use outcome::Headline;
-pub use story::{Chapter, Phase, Story};
 pub use summary::{State, Summaries, Summary};

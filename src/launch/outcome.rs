@@ -52,9 +52,8 @@ impl Frozen {
             let point = self.experiment.is_sweep().then(|| point.name.clone());
             all.extend(results.into_iter().map(|result| (point.clone(), result)));
         }
-        let (point, best) = all
-            .into_iter()
-            .max_by(|(_, a), (_, b)| a.budget.cmp(&b.budget).then(a.win_rate.total_cmp(&b.win_rate)))?;
+        let (point, best) =
+            all.into_iter().max_by(|(_, a), (_, b)| a.budget.cmp(&b.budget).then(a.win_rate.total_cmp(&b.win_rate)))?;
         Some(Headline { point, variant: best.name, budget: best.budget, win_rate: best.win_rate })
     }
 }

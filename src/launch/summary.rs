@@ -10,8 +10,8 @@ use std::time::SystemTime;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::story::{folder, length};
-use super::{Frozen, Headline, Phase, Story};
+use super::history::{folder, length};
+use super::{Frozen, Headline, History, Phase};
 use crate::stage::node::Demand;
 use crate::store::{Lookup, Store, write_atomically};
 
@@ -143,14 +143,14 @@ impl Summary {
     /// # Errors
     /// When the summary is no JSON.
     pub fn refresh(run: &Frozen, store: &Store) -> Result<Self> {
-        let summary = Self::of(run, &Story::of(&run.id, store), store);
+        let summary = Self::of(run, &History::of(&run.id, store), store);
         if let Err(error) = write_atomically(&file(store, &run.id), &serde_json::to_vec(&summary)?) {
             tracing::debug!("{error}");
         }
         Ok(summary)
     }
 
-    fn of(run: &Frozen, story: &Story, store: &Store) -> Self {
+    fn of(run: &Frozen, history: &History, store: &Store) -> Self {
         let nodes = &run.plan.nodes;
         let mut work_seconds = 0.0;
         let mut whole = Vec::with_capacity(nodes.len());
@@ -164,13 +164,13 @@ impl Summary {
         let demands = run.plan.demand(|index| whole[index]);
         let wanted = || nodes.iter().zip(&demands).filter(|(_, demand)| **demand == Demand::Run).map(|(node, _)| node);
         let failed = wanted()
-            .filter(|node| matches!(story.stages.get(&node.label).map(|chapter| &chapter.phase), Some(Phase::Failed(_))))
+            .filter(|node| matches!(history.stages.get(&node.label).map(|past| &past.phase), Some(Phase::Failed(_))))
             .count();
         let done = nodes.len() - wanted().count();
         let state = match () {
-            () if story.is_attended() => State::Running,
+            () if history.is_attended() => State::Running,
             () if done == nodes.len() => State::Done,
-            () if story.was_interrupted() => State::Interrupted,
+            () if history.was_interrupted() => State::Interrupted,
             () if failed > 0 => State::Failed,
             () => State::Incomplete,
         };
@@ -178,7 +178,7 @@ impl Summary {
             id: run.id.clone(),
             name: run.experiment.name.clone(),
             submitted: run.submission.time,
-            active: story.last.unwrap_or(run.submission.time as f64),
+            active: history.last.unwrap_or(run.submission.time as f64),
             points: run.experiment.points.len(),
             stages: nodes.len(),
             done,

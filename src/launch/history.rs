@@ -13,12 +13,12 @@ use crate::store::Store;
 
 /// A run's events, followed.
 #[derive(Clone, Debug)]
-pub struct Story {
+pub struct History {
     store: Store,
     dir: PathBuf,
     sources: BTreeMap<PathBuf, Source>,
     /// What is known of each stage that began, by label.
-    pub stages: BTreeMap<String, Chapter>,
+    pub stages: BTreeMap<String, StageHistory>,
     /// Warnings in the order in which they came, each with its stage's label.
     pub warnings: Vec<(String, String)>,
     /// When the last event was, in seconds since 1970-01-01 UTC.
@@ -38,7 +38,7 @@ struct Source {
 
 /// What is known of one stage.
 #[derive(Clone, Debug)]
-pub struct Chapter {
+pub struct StageHistory {
     /// How far it is.
     pub phase: Phase,
     /// Units done, units in all, what is counted.
@@ -67,15 +67,15 @@ pub enum Phase {
     Failed(String),
 }
 
-impl Story {
-    /// The story of the run `id` of `store`, from its beginning.
+impl History {
+    /// The history of the run `id` of `store`, from its beginning.
     #[must_use]
     pub fn of(id: &str, store: &Store) -> Self {
         let (dir, store) = (folder(store, id), store.clone());
         let (sources, stages, warnings) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        let mut story = Self { store, dir, sources, stages, warnings, last: None };
-        story.read_on();
-        story
+        let mut history = Self { store, dir, sources, stages, warnings, last: None };
+        history.read_on();
+        history
     }
 
     /// Reads what was written since; the new events, in order of time.
@@ -123,7 +123,7 @@ impl Story {
     /// Whether the process that last spoke of the stage `label` is still there.
     #[must_use]
     pub fn is_alive(&self, label: &str) -> bool {
-        self.stages.get(label).is_some_and(|chapter| self.lives(&chapter.source))
+        self.stages.get(label).is_some_and(|past| self.lives(&past.source))
     }
 
     fn take(&mut self, path: &Path, line: &Timed) {
@@ -135,17 +135,17 @@ impl Story {
         match &line.event {
             Event::RunStarted { .. } => {
                 let mut stages = std::mem::take(&mut self.stages);
-                stages.retain(|_, chapter| match chapter.phase {
+                stages.retain(|_, past| match past.phase {
                     // What failed is tried again, and so is what a process that is gone was at.
                     Phase::Failed(_) | Phase::Interrupted => false,
-                    Phase::Running | Phase::Waiting => chapter.source != *path && self.lives(&chapter.source),
+                    Phase::Running | Phase::Waiting => past.source != *path && self.lives(&past.source),
                     Phase::Finished => true,
                 });
                 self.stages = stages;
             }
             Event::StageInterrupted { stage, .. } => {
-                if let Some(chapter) = self.stages.get_mut(stage) {
-                    chapter.phase = Phase::Interrupted;
+                if let Some(past) = self.stages.get_mut(stage) {
+                    past.phase = Phase::Interrupted;
                 }
             }
             Event::RunInterrupted | Event::RunFinished { .. } => {}
@@ -153,21 +153,21 @@ impl Story {
             Event::StageWaiting { stage, .. } => self.begin(stage, Phase::Waiting, path, line.time),
             Event::StageFailed { stage, error } => self.begin(stage, Phase::Failed(error.clone()), path, line.time),
             Event::StageFinished { stage, .. } => match self.stages.get_mut(stage) {
-                Some(chapter) => chapter.phase = Phase::Finished,
+                Some(past) => past.phase = Phase::Finished,
                 None => self.begin(stage, Phase::Finished, path, line.time),
             },
             Event::Progress { stage, done, total, unit } => {
-                if let Some(chapter) = self.stages.get_mut(stage) {
-                    chapter.pace.get_or_insert((line.time, *done));
-                    chapter.progress = Some((*done, *total, unit.clone()));
-                    chapter.last = line.time;
+                if let Some(past) = self.stages.get_mut(stage) {
+                    past.pace.get_or_insert((line.time, *done));
+                    past.progress = Some((*done, *total, unit.clone()));
+                    past.last = line.time;
                 }
             }
             Event::Metrics { stage, values, .. } => {
-                if let Some(chapter) = self.stages.get_mut(stage) {
-                    chapter.last = line.time;
+                if let Some(past) = self.stages.get_mut(stage) {
+                    past.last = line.time;
                     for (name, value) in values {
-                        chapter.curves.entry(name.clone()).or_default().push(*value);
+                        past.curves.entry(name.clone()).or_default().push(*value);
                     }
                 }
             }
@@ -176,7 +176,7 @@ impl Story {
     }
 
     fn begin(&mut self, stage: &str, phase: Phase, path: &Path, time: f64) {
-        let chapter = Chapter {
+        let past = StageHistory {
             phase,
             progress: None,
             curves: BTreeMap::new(),
@@ -184,11 +184,11 @@ impl Story {
             pace: None,
             last: time,
         };
-        self.stages.insert(stage.to_owned(), chapter);
+        self.stages.insert(stage.to_owned(), past);
     }
 }
 
-impl Chapter {
+impl StageHistory {
     /// Units a second since it began, and the seconds that it still takes at that rate.
     #[must_use]
     pub fn rate(&self) -> Option<(f64, f64)> {
@@ -266,22 +266,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let events = folder(&store, "toy-1");
-        let mut story = Story::of("toy-1", &store);
-        assert!(!story.has_begun());
+        let mut history = History::of("toy-1", &store);
+        assert!(!history.has_begun());
         fs::create_dir_all(&events).unwrap();
         let mut first = File::create(events.join("a-1.jsonl")).unwrap();
         let begin = line(1.0, Event::StageStarted { stage: "sft".into(), key: "0".into(), resumed_from: Some(40) });
         let (half, rest) = begin.split_at(20);
         first.write_all(half.as_bytes()).unwrap();
-        assert!(story.read_on().is_empty());
+        assert!(history.read_on().is_empty());
         first.write_all((rest.to_owned() + &line(2.0, progress(41)) + &line(4.0, progress(45))).as_bytes()).unwrap();
-        assert_eq!(story.read_on().len(), 3);
-        assert_eq!(story.stages["sft"].rate(), Some((2.0, 27.5)), "measured since it was resumed");
+        assert_eq!(history.read_on().len(), 3);
+        assert_eq!(history.stages["sft"].rate(), Some((2.0, 27.5)), "measured since it was resumed");
         let failed = Event::StageFailed { stage: "ppo".into(), error: "NaN".into() };
         fs::write(events.join("b-2.jsonl"), line(3.0, failed) + "no event\n").unwrap();
-        assert_eq!(story.read_on().len(), 1);
-        assert_eq!(story.stages["ppo"].phase, Phase::Failed("NaN".into()));
-        assert_eq!(story.last, Some(4.0));
-        assert!(story.was_interrupted() && !story.is_attended() && !story.is_alive("sft"));
+        assert_eq!(history.read_on().len(), 1);
+        assert_eq!(history.stages["ppo"].phase, Phase::Failed("NaN".into()));
+        assert_eq!(history.last, Some(4.0));
+        assert!(history.was_interrupted() && !history.is_attended() && !history.is_alive("sft"));
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::output::Failure;
-use crate::events::Emitter;
+use crate::events::{Emitter, JsonLines};
 use crate::labels::{self, Diff};
 use crate::launch::{self, Frozen};
 use crate::recipe::Experiment;
@@ -66,6 +66,17 @@ pub(super) fn local_limits(planned: &Planned, store: &Store, own: Local) -> Resu
 /// Writes the run down; from here on, editing the recipe changes nothing.
 pub(super) fn submit(experiment: Experiment, store: &Store) -> Result<Frozen, Failure> {
     Frozen::submit(experiment, store).map_err(|error| Failure::usage(format!("{error:#}")))
+}
+
+/// The same, by a process that goes to work on it: what happens goes to the events.
+pub(super) fn begin(experiment: Experiment, store: &Store) -> Result<(Frozen, JsonLines), Failure> {
+    Frozen::begin(experiment, store).map_err(|error| Failure::usage(format!("{error:#}")))
+}
+
+/// The run that the recipe at `path` would be.
+pub(super) fn freeze(path: &Path) -> Result<Frozen, Failure> {
+    let loaded = recipe::load(path, &[]).map_err(|faults| Failure::Recipe(faults.to_string()))?;
+    Frozen::new(loaded.experiment).map_err(|error| Failure::usage(format!("{error:#}")))
 }
 
 pub(super) fn run_stage(

@@ -42,6 +42,8 @@ fn help() {
       check        Check a recipe without touching the store
       explain      Explain a recipe key: type, default, meaning
       report       Write the report of a recipe that has been run
+      exec-stage   Do one stage of a submitted run, as launchers have it done
+      cancel       Take a run that was handed to Slurm out of its queue
       ls           List the runs of the store, the last active first
       show         Show what a run or a result is and where it comes from
       watch        Follow a run that is at work, here or elsewhere
@@ -72,6 +74,8 @@ fn help_of_every_command() {
         "check",
         "explain",
         "report",
+        "exec-stage",
+        "cancel",
         "ls",
         "show",
         "watch",

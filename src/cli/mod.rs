@@ -6,6 +6,7 @@
 mod archive;
 mod bench;
 mod compare;
+mod exec_stage;
 mod gc;
 mod generate;
 mod grid;
@@ -18,6 +19,7 @@ mod rooms;
 mod run;
 mod runs;
 mod score;
+mod slurm;
 mod stored;
 mod watch;
 
@@ -51,6 +53,10 @@ enum Command {
     Explain(plan::ExplainArgs),
     /// Write the report of a recipe that has been run
     Report(run::ReportArgs),
+    /// Do one stage of a submitted run, as launchers have it done
+    ExecStage(exec_stage::ExecStageArgs),
+    /// Take a run that was handed to Slurm out of its queue
+    Cancel(slurm::CancelArgs),
     /// List the runs of the store, the last active first
     Ls(runs::LsArgs),
     /// Show what a run or a result is and where it comes from
@@ -148,6 +154,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Check(args) => plan::check(&args),
         Command::Explain(args) => plan::explain(&args),
         Command::Report(args) => run::report(&args),
+        Command::ExecStage(args) => exec_stage::exec_stage(&args),
+        Command::Cancel(args) => slurm::cancel(&args),
         Command::Ls(args) => runs::ls(&args),
         Command::Show(args) => inspect::show(&args),
         Command::Watch(args) => watch::watch(&args),

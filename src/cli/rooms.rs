@@ -10,9 +10,12 @@ use serde_json::Value;
 use super::output::Failure;
 use crate::events::{Emitter, JsonLines};
 use crate::labels::{self, Diff};
-use crate::launch::Frozen;
+use crate::launch::{self, Frozen};
 use crate::recipe::Experiment;
+use crate::recipe::diagnostics::did_you_mean;
+use crate::recipe::launch::Local;
 use crate::stage::execute::Inputs;
+use crate::stage::limits::Limits;
 use crate::stage::node::{Node, Plan};
 use crate::stage::stop::Stop;
 use crate::store::{Artefact, Store, Workspace};
@@ -30,14 +33,41 @@ pub(super) struct Planned {
 
 pub(super) fn plan(path: &Path, overrides: &[String]) -> Result<Planned, Failure> {
     let loaded = recipe::load(path, overrides).map_err(|faults| Failure::Recipe(faults.to_string()))?;
-    let plan = stage::plan(&loaded.experiment).map_err(|error| Failure::usage(format!("{error:#}")))?;
-    let device = loaded.experiment.points.first().and_then(|point| serde_json::to_value(point.recipe.device).ok());
-    let device = device.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
+    let plan = plan_of(&loaded.experiment)?;
+    let device = device(&loaded.experiment);
     let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
     Ok(Planned { experiment: loaded.experiment, plan, device, warnings })
 }
 
+pub(super) fn plan_of(experiment: &Experiment) -> Result<Plan, Failure> {
+    stage::plan(experiment).map_err(|error| Failure::usage(format!("{error:#}")))
+}
+
+/// A run that was submitted earlier, as it was planned then.
+pub(super) fn planned(run: Frozen, store: &Store) -> Planned {
+    let device = device(&run.experiment);
+    Planned { experiment: run.experiment(store), plan: run.plan, device, warnings: Vec::new() }
+}
+
+/// What the recipe of `experiment` calls its device.
+pub(super) fn device(experiment: &Experiment) -> String {
+    let device = experiment.points.first().and_then(|point| serde_json::to_value(point.recipe.device).ok());
+    device.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// What a local run may use at once; `own` wins over the recipe.
+pub(super) fn local_limits(planned: &Planned, store: &Store, own: Local) -> Result<Limits, Failure> {
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    launch::local_limits(&planned.experiment, &planned.plan, store, own, jobs)
+        .map_err(|error| Failure::usage(format!("{error:#}")))
+}
+
 /// Writes the run down; from here on, editing the recipe changes nothing.
+pub(super) fn submit(experiment: Experiment, store: &Store) -> Result<Frozen, Failure> {
+    Frozen::submit(experiment, store).map_err(|error| Failure::usage(format!("{error:#}")))
+}
+
+/// Writes the run down and counts as at work on it.
 pub(super) fn begin(experiment: Experiment, store: &Store) -> Result<(Frozen, JsonLines), Failure> {
     Frozen::begin(experiment, store).map_err(|error| Failure::usage(format!("{error:#}")))
 }
@@ -71,6 +101,31 @@ pub(super) fn explain_json(key: &str) -> Result<Value, Failure> {
 /// The table that ends a run, from the report stage's result.
 pub(super) fn terminal_table(artefact: &Artefact) -> anyhow::Result<String> {
     Ok(report::terminal_table(&artefact.read_json("report.json")?))
+}
+
+/// Writes the report of the sweep `experiment`, from what the store has of it, into `out`, and returns its table.
+pub(super) fn sweep_report(experiment: &Experiment, store: &Store, out: &Path) -> anyhow::Result<String> {
+    let report = stage::sweep_report(experiment, store)?;
+    report::sweep::write(&report, out)?;
+    Ok(report::sweep::terminal_table(&report))
+}
+
+/// The point `name` of a sweep as an experiment of its own, under a name that is a file's.
+pub(super) fn point(experiment: &Experiment, name: &str) -> Result<Experiment, Failure> {
+    if !experiment.is_sweep() {
+        return Err(Failure::usage(format!("`{}` is no sweep: it has no points to choose from", experiment.name)));
+    }
+    if let Some(point) = experiment.points.iter().find(|point| point.name == name) {
+        let title = format!("{} {}", experiment.name, point.name).replace(['/', '\\'], "_");
+        return Ok(Experiment::single(title, point.recipe.clone()));
+    }
+    let names: Vec<&str> = experiment.points.iter().map(|point| point.name.as_str()).collect();
+    let hint = match did_you_mean(name, names.iter().copied()) {
+        Some(near) => format!("\n\nhint: did you mean `{near}`?"),
+        None => String::new(),
+    };
+    let list = names.iter().map(|name| format!("\n  {name}")).collect::<String>();
+    Err(Failure::usage(format!("`{}` has no point `{name}`; its points are{list}{hint}", experiment.name)))
 }
 
 pub(super) fn diff_words(original: &str, edited: &str) -> Diff {

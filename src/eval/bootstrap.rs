@@ -1,7 +1,8 @@
 //! The two-level bootstrap: intervals and p-values that count both prompts and seeds as samples.
 //!
 //! Seeds and prompts are crossed (every seed answers the same prompts), so rows and columns are resampled independently
-//! [PIGEONHOLE]. Correction for several comparisons is left to `classical`.
+//! [PIGEONHOLE]. Pairing results of different recipes is left to `effect`, correction for several comparisons to
+//! `classical`.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -36,8 +37,9 @@ pub struct Difference {
 /// `resamples` draws from `ChaCha8` seeded by `seed`; `confidence` is the interval's coverage, in (0, 1).
 #[must_use]
 pub fn win_rate(outcomes: &Outcomes, resamples: usize, confidence: f64, seed: u64) -> Estimate {
-    let matrix = Matrix::of(outcomes, |v| v);
-    estimate(&matrix, &mut resample(&matrix, resamples, seed), confidence)
+    let values = outcomes.rows().flatten().copied().collect();
+    let design = Design::crossed(outcomes.seeds(), outcomes.prompts(), values);
+    design.estimate(&mut design.resample(resamples, seed), confidence)
 }
 
 /// The mean of any measured number with its interval, such as a reward or a length.
@@ -60,8 +62,8 @@ pub fn mean_with_interval(
     if let Some(row) = rows.iter().position(|row| row.len() != columns) {
         return Err(OutcomeError::Ragged { expected: columns, found: rows[row].len(), row });
     }
-    let matrix = Matrix { rows: rows.len(), columns, values: rows.concat() };
-    Ok(estimate(&matrix, &mut resample(&matrix, resamples, seed), confidence))
+    let design = Design::crossed(rows.len(), columns, rows.concat());
+    Ok(design.estimate(&mut design.resample(resamples, seed), confidence))
 }
 
 /// The difference of two variants' win rates over the same seeds and prompts, paired cell by cell.
@@ -83,59 +85,86 @@ pub fn paired_difference(
         return Err(OutcomeError::Unpaired { expected: shape(a), found: shape(b) });
     }
     let values = a.rows().flatten().zip(b.rows().flatten()).map(|(a, b)| 100.0 * (a - b)).collect();
-    let matrix = Matrix { rows: a.seeds(), columns: a.prompts(), values };
-    let mut means = resample(&matrix, resamples, seed);
-    let points = estimate(&matrix, &mut means, confidence);
-    // Rounding must not decide whether a resample that repeats the observed difference counts.
-    let reach = points.value.abs() - 1e-9;
-    let beyond = means.iter().filter(|&&mean| (mean - points.value).abs() >= reach).count();
-    Ok(Difference { points, p_value: (1 + beyond) as f64 / (means.len() + 1) as f64 })
+    Ok(Design::crossed(a.seeds(), a.prompts(), values).difference(resamples, confidence, seed))
 }
 
-struct Matrix {
-    rows: usize,
-    columns: usize,
-    values: Vec<f64>,
+/// Matrices of seeds by prompts whose means are added up; what several of them have in common is drawn once for all.
+#[derive(Debug, Default)]
+pub(super) struct Design {
+    /// Sizes of the different sets of seeds.
+    pub(super) row_sets: Vec<usize>,
+    /// Sizes of the different sets of prompts.
+    pub(super) column_sets: Vec<usize>,
+    pub(super) blocks: Vec<Block>,
 }
 
-impl Matrix {
-    fn of(outcomes: &Outcomes, map: impl Fn(f64) -> f64) -> Self {
-        let values = outcomes.rows().flatten().map(|&v| map(v)).collect();
-        Self { rows: outcomes.seeds(), columns: outcomes.prompts(), values }
+/// One matrix of a design.
+#[derive(Debug)]
+pub(super) struct Block {
+    /// Which set of seeds its rows are.
+    pub(super) rows: usize,
+    /// Which set of prompts its columns are.
+    pub(super) columns: usize,
+    /// Row by row.
+    pub(super) values: Vec<f64>,
+}
+
+impl Design {
+    /// One matrix.
+    fn crossed(rows: usize, columns: usize, values: Vec<f64>) -> Self {
+        let block = Block { rows: 0, columns: 0, values };
+        Self { row_sets: vec![rows], column_sets: vec![columns], blocks: vec![block] }
     }
 
-    fn mean(&self) -> f64 {
-        self.values.iter().sum::<f64>() / self.values.len() as f64
+    fn value(&self) -> f64 {
+        self.blocks.iter().map(|block| block.values.iter().sum::<f64>() / block.values.len() as f64).sum()
     }
-}
 
-/// Means of `resamples` matrices whose rows and columns are drawn with replacement; a single row is kept.
-fn resample(matrix: &Matrix, resamples: usize, seed: u64) -> Vec<f64> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let cells = (matrix.rows * matrix.columns) as f64;
-    let mut columns = vec![0.0; matrix.columns];
-    (0..resamples)
-        .map(|_| {
-            columns.fill(0.0);
-            for _ in 0..matrix.rows {
-                let row = if matrix.rows == 1 { 0 } else { rng.random_range(0..matrix.rows) };
-                let values = &matrix.values[row * matrix.columns..(row + 1) * matrix.columns];
-                columns.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
-            }
-            let sum: f64 = (0..matrix.columns).map(|_| columns[rng.random_range(0..matrix.columns)]).sum();
-            sum / cells
-        })
-        .collect()
-}
+    /// Values of `resamples` designs whose rows and columns are drawn with replacement; a single row is kept.
+    fn resample(&self, resamples: usize, seed: u64) -> Vec<f64> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut columns = vec![0.0; self.column_sets.iter().copied().max().unwrap_or(0)];
+        (0..resamples)
+            .map(|_| {
+                let mut draw = |set: &usize| -> Vec<usize> {
+                    (0..*set).map(|_| if *set == 1 { 0 } else { rng.random_range(0..*set) }).collect()
+                };
+                let rows: Vec<_> = self.row_sets.iter().map(&mut draw).collect();
+                let drawn: Vec<_> = self.column_sets.iter().map(&mut draw).collect();
+                let mean = |block: &Block| {
+                    let columns = &mut columns[..self.column_sets[block.columns]];
+                    columns.fill(0.0);
+                    for row in &rows[block.rows] {
+                        let values = &block.values[row * columns.len()..(row + 1) * columns.len()];
+                        columns.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+                    }
+                    let sum: f64 = drawn[block.columns].iter().map(|column| columns[*column]).sum();
+                    sum / block.values.len() as f64
+                };
+                self.blocks.iter().map(mean).sum()
+            })
+            .collect()
+    }
 
-/// Sorts `means` and reads the interval off them.
-fn estimate(matrix: &Matrix, means: &mut [f64], confidence: f64) -> Estimate {
-    means.sort_by(f64::total_cmp);
-    let value = matrix.mean();
-    let tail = (1.0 - confidence) / 2.0;
-    let low = quantile(means, tail).unwrap_or(value);
-    let high = quantile(means, 1.0 - tail).unwrap_or(value);
-    Estimate { value, low, high, covers_seeds: matrix.rows > 1 }
+    /// Sorts `means` and reads the interval off them.
+    fn estimate(&self, means: &mut [f64], confidence: f64) -> Estimate {
+        means.sort_by(f64::total_cmp);
+        let value = self.value();
+        let tail = (1.0 - confidence) / 2.0;
+        let low = quantile(means, tail).unwrap_or(value);
+        let high = quantile(means, 1.0 - tail).unwrap_or(value);
+        Estimate { value, low, high, covers_seeds: self.row_sets.iter().all(|&seeds| seeds > 1) }
+    }
+
+    /// The value as a difference, tested against zero.
+    pub(super) fn difference(&self, resamples: usize, confidence: f64, seed: u64) -> Difference {
+        let mut means = self.resample(resamples, seed);
+        let points = self.estimate(&mut means, confidence);
+        // Rounding must not decide whether a resample that repeats the observed difference counts.
+        let reach = points.value.abs() - 1e-9;
+        let beyond = means.iter().filter(|&&mean| (mean - points.value).abs() >= reach).count();
+        Difference { points, p_value: (1 + beyond) as f64 / (means.len() + 1) as f64 }
+    }
 }
 
 /// Linear interpolation between order statistics; none without values.
@@ -173,8 +202,7 @@ mod tests {
     #[test]
     fn the_bootstrap_distribution_of_two_prompts_is_the_binomial() {
         // Two prompts, one won: a resample wins 0, 1 or 2 of 2 with chances 1/4, 1/2, 1/4.
-        let matrix = Matrix { rows: 1, columns: 2, values: vec![1.0, 0.0] };
-        let means = resample(&matrix, 8000, 3);
+        let means = Design::crossed(1, 2, vec![1.0, 0.0]).resample(8000, 3);
         let share = |mean: f64| means.iter().filter(|&&m| (m - mean).abs() < 1e-12).count() as f64 / 8000.0;
         assert!(
             (share(0.0) - 0.25).abs() < 0.02 && (share(0.5) - 0.5).abs() < 0.02 && (share(1.0) - 0.25).abs() < 0.02

@@ -6,7 +6,9 @@
 mod auc;
 mod bootstrap;
 mod classical;
+mod effect;
 mod outcomes;
+mod ranks;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,7 +16,9 @@ use serde::{Deserialize, Serialize};
 pub use auc::auc;
 pub use bootstrap::{Difference, Estimate, mean_with_interval, paired_difference, win_rate};
 pub use classical::{holm, normal_quantile, sign_test, wilson};
+pub use effect::{Effect, Panel, effect};
 pub use outcomes::{OutcomeError, Outcomes};
+pub use ranks::spearman;
 
 use crate::units::{Count, Fraction};
 

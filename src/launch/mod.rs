@@ -5,18 +5,26 @@
 //! does is `stage`'s, how things are shown `cli`'s.
 
 pub mod archive;
+pub mod gc;
+pub mod names;
+pub mod slurm;
+
+mod arrays;
 mod board;
 mod difference;
 mod frozen;
-pub mod gc;
 mod history;
-pub mod names;
 mod outcome;
+mod resources;
 mod summary;
+mod tasks;
 
+pub use arrays::{Array, arrays};
 pub use board::{Board, Standing};
 pub use difference::{Change, Difference, Values, difference};
-pub use frozen::{Frozen, Submission};
+pub use frozen::{Frozen, Submission, host};
 pub use history::{History, Phase, StageHistory};
-pub use outcome::Headline;
-pub use summary::{State, Summaries, Summary};
+pub use outcome::{Headline, Outcome};
+pub use resources::{demand, local_limits, needs, resources};
+pub use summary::{RunState, Summaries, Summary};
+pub use tasks::{Keeper, State, Task};

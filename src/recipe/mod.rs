@@ -8,6 +8,7 @@ pub mod diagnostics;
 mod experiment;
 mod explain;
 mod fit;
+pub mod launch;
 mod load;
 mod rules;
 mod schema;
@@ -74,6 +75,10 @@ pub struct Recipe {
     /// Intervals and tests.
     #[serde(default)]
     pub evaluation: eval::Config,
+    /// What stages need from a machine, and how they are handed to one.
+    // Left out wherever a recipe is written down: it decides no result and is nothing to report.
+    #[serde(default, skip_serializing)]
+    pub launch: launch::Config,
     /// How often training saves what it has reached.
     #[serde(default, skip_serializing_if = "checkpoint::Config::is_default")]
     pub checkpoints: checkpoint::Config,

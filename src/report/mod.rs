@@ -14,6 +14,7 @@ mod render;
 mod sample;
 mod schema;
 mod svg;
+pub mod sweep;
 mod table;
 mod verdict;
 mod view;
@@ -136,7 +137,7 @@ mod tests {
         assert!(missing.is_empty(), "docs/REPORT.md does not describe {missing:?}");
     }
 
-    fn fields(value: &serde_json::Value, visit: &mut dyn FnMut(&str)) {
+    pub fn fields(value: &serde_json::Value, visit: &mut dyn FnMut(&str)) {
         match value {
             serde_json::Value::Object(map) => map.iter().for_each(|(key, value)| {
                 visit(key);

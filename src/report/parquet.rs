@@ -18,25 +18,25 @@ pub fn write(report: &Report, dir: &Path) -> Result<()> {
     save(&mut curves(report)?, &dir.join("curves.parquet"))
 }
 
-fn save(table: &mut DataFrame, path: &Path) -> Result<()> {
+pub(super) fn save(table: &mut DataFrame, path: &Path) -> Result<()> {
     let file = File::create(path).with_context(|| format!("cannot write `{}`", path.display()))?;
     ParquetWriter::new(file).finish(table).with_context(|| format!("cannot write `{}`", path.display()))?;
     Ok(())
 }
 
-fn texts<'a>(name: &str, values: impl Iterator<Item = &'a str>) -> Column {
+pub(super) fn texts<'a>(name: &str, values: impl Iterator<Item = &'a str>) -> Column {
     Series::new(name.into(), values.collect::<Vec<_>>()).into()
 }
 
-fn counts(name: &str, values: impl Iterator<Item = usize>) -> Column {
+pub(super) fn counts(name: &str, values: impl Iterator<Item = usize>) -> Column {
     Series::new(name.into(), values.map(|n| n as u64).collect::<Vec<_>>()).into()
 }
 
-fn numbers(name: &str, values: impl Iterator<Item = f64>) -> Column {
+pub(super) fn numbers(name: &str, values: impl Iterator<Item = f64>) -> Column {
     Series::new(name.into(), values.collect::<Vec<_>>()).into()
 }
 
-fn options(name: &str, values: impl Iterator<Item = Option<f64>>) -> Column {
+pub(super) fn options(name: &str, values: impl Iterator<Item = Option<f64>>) -> Column {
     Series::new(name.into(), values.collect::<Vec<_>>()).into()
 }
 

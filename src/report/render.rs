@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, Value};
+use serde::Serialize;
 
 use super::numbers;
 use super::svg;
@@ -22,7 +23,8 @@ pub fn html(view: &View) -> Result<String> {
     render("index.html", view)
 }
 
-fn render(template: &str, view: &View) -> Result<String> {
+/// `view` through the template of that name.
+pub fn render(template: &str, view: &impl Serialize) -> Result<String> {
     let environment = environment()?;
     let text = environment.get_template(template)?.render(Serde(view));
     text.with_context(|| format!("cannot render `{template}`"))
@@ -35,6 +37,8 @@ fn environment() -> Result<Environment<'static>> {
     environment.set_syntax(syntax);
     environment.add_template("index.html", include_str!("templates/index.html"))?;
     environment.add_template("page.css", include_str!("templates/page.css"))?;
+    environment.add_template("sweep.html", include_str!("templates/sweep.html"))?;
+    environment.add_template("sweep.md", include_str!("templates/sweep.md"))?;
     environment.add_template("report.md", include_str!("templates/report.md"))?;
     environment.add_filter("percent", numbers::optional_percent);
     environment.add_filter("fixed", numbers::optional);

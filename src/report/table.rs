@@ -14,11 +14,11 @@ use super::schema::{Report, VariantResult};
 pub fn terminal_table(report: &Report) -> String {
     let header =
         ["variant", "budget", "win rate", "interval", "difference", "interval", "KL", "length", "faults", "reward"];
-    let mut rows = vec![header.map(ToOwned::to_owned)];
+    let mut rows = vec![header.map(ToOwned::to_owned).to_vec()];
     for budget in report.budgets() {
-        rows.extend(report.at(budget).map(|variant| row(report, variant)));
+        rows.extend(report.at(budget).map(|variant| row(report, variant).to_vec()));
     }
-    let mut text = aligned(&rows);
+    let mut text = aligned(&rows, 1);
     let seeds = report.variants.iter().map(|v| v.seeds.len()).max().unwrap_or(0);
     let (confidence, prompts) = (fixed(100.0 * report.confidence, 0), report.prompts);
     let over = if seeds > 1 { "over prompts and seeds" } else { "over prompts only: one seed" };
@@ -49,14 +49,14 @@ fn row(report: &Report, variant: &VariantResult) -> [String; 10] {
     ]
 }
 
-/// Columns to the width of their widest cell, the first to the left and numbers to the right.
-fn aligned(rows: &[[String; 10]]) -> String {
+/// Columns to the width of their widest cell, the first `left` ones to the left and the others to the right.
+pub fn aligned(rows: &[Vec<String>], left: usize) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..10).map(width).collect();
+    let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
     let mut text = String::new();
     for row in rows {
         let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
-            if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+            if column < left { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
         });
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');

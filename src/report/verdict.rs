@@ -62,7 +62,7 @@ fn at_budget(report: &Report, budget: usize) -> Option<String> {
 fn ahead_of_next(report: &Report, best: &VariantResult, next: &VariantResult) -> Option<String> {
     let gap = report.comparison(&best.name, &next.name, best.budget)?;
     let (points, lead) = (fixed(gap.difference_points, 1), format!("Its lead over the next, `{}`,", next.name));
-    let claim = match Strength::of(&gap) {
+    let claim = match Strength::of(gap.ci, corrected(&gap)) {
         Strength::Nothing => format!("{lead} is no detectable difference: {points} points"),
         Strength::Uncorrected => format!("{lead} is {points} points, which the correction does not uphold"),
         Strength::Clear => format!("{lead} is {points} points"),
@@ -78,7 +78,7 @@ fn highest<'a>(first: &'a VariantResult, all: impl Iterator<Item = &'a VariantRe
 fn ahead_of_baseline(report: &Report, best: &VariantResult, baseline: &VariantResult) -> Option<String> {
     let gap = report.comparison(&best.name, &baseline.name, best.budget)?;
     let (points, name) = (fixed(gap.difference_points, 1), &baseline.name);
-    let claim = match Strength::of(&gap) {
+    let claim = match Strength::of(gap.ci, corrected(&gap)) {
         Strength::Nothing => format!("; no detectable difference from `{name}`: {points} points"),
         Strength::Uncorrected => format!(", {points} points more than `{name}`, which the correction does not uphold"),
         Strength::Clear => format!(", {points} points more than `{name}`"),
@@ -89,7 +89,7 @@ fn ahead_of_baseline(report: &Report, best: &VariantResult, baseline: &VariantRe
 fn ahead_of_all(report: &Report, best: &VariantResult, next: &VariantResult) -> Option<String> {
     let gap = report.comparison(&best.name, &next.name, best.budget)?;
     let (points, name) = (fixed(gap.difference_points, 1), &next.name);
-    let claim = match Strength::of(&gap) {
+    let claim = match Strength::of(gap.ci, corrected(&gap)) {
         Strength::Nothing => format!("and the next, `{name}`, shows no detectable difference: {points} points less"),
         Strength::Uncorrected => {
             format!("and the next, `{name}`, is {points} points behind, which the correction does not uphold")
@@ -100,7 +100,8 @@ fn ahead_of_all(report: &Report, best: &VariantResult, next: &VariantResult) -> 
 }
 
 /// What a comparison is evidence of.
-enum Strength {
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Strength {
     /// The interval covers zero.
     Nothing,
     /// It does not, but the corrected p-value is too high.
@@ -110,10 +111,11 @@ enum Strength {
 }
 
 impl Strength {
-    fn of(comparison: &Comparison) -> Self {
-        if comparison.covers_zero() {
+    /// Of a difference with the interval `ci` and the corrected p-value `p`.
+    pub fn of(ci: [f64; 2], p: f64) -> Self {
+        if ci[0] <= 0.0 && ci[1] >= 0.0 {
             Self::Nothing
-        } else if corrected(comparison) > SIGNIFICANT {
+        } else if p > SIGNIFICANT {
             Self::Uncorrected
         } else {
             Self::Clear

@@ -44,7 +44,7 @@ pub struct Chart {
 }
 
 impl Chart {
-    fn new(file: String, alt: String, svg: &Svg) -> Self {
+    pub fn new(file: String, alt: String, svg: &Svg) -> Self {
         Self { file, alt, inline: svg.inline(), standalone: svg.standalone() }
     }
 }

@@ -5,9 +5,11 @@
 //! below.
 
 pub mod execute;
+pub mod limits;
 pub mod node;
 pub mod reason;
 pub mod stop;
+pub mod work;
 
 mod data;
 mod edits;
@@ -32,7 +34,7 @@ use serde::de::DeserializeOwned;
 pub use opened::{Opened, Scores};
 pub use plan::{plan, plan_recipe};
 pub use policy::Policy;
-pub use report::outcome;
+pub use report::sweep_report;
 pub use training::Interrupted;
 
 use self::execute::Inputs;

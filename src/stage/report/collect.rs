@@ -17,12 +17,15 @@ use crate::report::{Comparison, Curve, CurvePoint, GridCell, RewardModelResult, 
 use crate::store::Artefact;
 
 /// A cell with what was measured of it.
+///
+/// Judgements are all that a plan wants in the end: what they were made from may have been deleted from the store, and a
+/// sweep's report then does without.
 pub(super) struct Loaded {
     index: usize,
     pub(super) at: Cell,
     pub(super) judgements: Judgements,
-    pub(super) summary: Summary,
-    evaluation: Evaluation,
+    pub(super) summary: Option<Summary>,
+    pub(super) evaluation: Option<Evaluation>,
     suspicions: Vec<Suspicion>,
     /// PPO's own metrics, by step.
     metrics: BTreeMap<usize, BTreeMap<String, f64>>,
@@ -37,15 +40,17 @@ struct Line {
 impl Loaded {
     pub(super) fn new(index: usize, at: &Cell, inputs: &Inputs) -> Result<Self> {
         let of = |role: &str| inputs.artefact(&format!("{index}.{role}"));
-        let metrics: Vec<Line> = of("policy")?.read_jsonl("metrics.jsonl")?;
+        let (responses, reward, policy) = (of("responses").ok(), of("reward").ok(), of("policy").ok());
+        let metrics: Option<Vec<Line>> = policy.map(|policy| policy.read_jsonl("metrics.jsonl")).transpose()?;
+        let suspicions = policy.map(|policy| policy.read_jsonl("suspicions.jsonl")).transpose()?;
         Ok(Self {
             index,
             at: at.clone(),
             judgements: of("judgements")?.read_json("judgements.json")?,
-            summary: of("responses")?.read_json("summary.json")?,
-            evaluation: of("reward")?.read_json("evaluation.json")?,
-            suspicions: of("policy")?.read_jsonl("suspicions.jsonl")?,
-            metrics: metrics.into_iter().map(|line| (line.step, line.values)).collect(),
+            summary: responses.map(|responses| responses.read_json("summary.json")).transpose()?,
+            evaluation: reward.map(|reward| reward.read_json("evaluation.json")).transpose()?,
+            suspicions: suspicions.unwrap_or_default(),
+            metrics: metrics.into_iter().flatten().map(|line| (line.step, line.values)).collect(),
         })
     }
 
@@ -55,7 +60,7 @@ impl Loaded {
     }
 
     /// Suspicions of reward hacking, as sentences.
-    fn warnings(&self) -> Vec<String> {
+    pub(super) fn warnings(&self) -> Vec<String> {
         let sentence = |Suspicion { step, message, .. }: &Suspicion| {
             format!("reward hacking suspected (seed {}, iteration {step}): {message}", self.at.seed)
         };
@@ -63,7 +68,7 @@ impl Loaded {
     }
 
     /// Win rate on the validation prompts after the last iteration.
-    fn validation(&self) -> Option<f64> {
+    pub(super) fn validation(&self) -> Option<f64> {
         self.judgements.curve.last().map(|point| point.win_rate)
     }
 
@@ -158,9 +163,9 @@ pub(super) fn variants(recipe: &Recipe, chosen: &[Chosen]) -> Result<Vec<Variant
                 win_rate: estimate.value,
                 ci: [estimate.low, estimate.high],
                 kl_coef: Some(chosen.kl_coef),
-                kl_nats: over(&|cell| Some(cell.summary.kl_nats)),
-                mean_reward: over(&|cell| cell.summary.mean_reward),
-                mean_length: over(&|cell| Some(cell.summary.habits.length)),
+                kl_nats: over(&|cell| Some(cell.summary.as_ref()?.kl_nats)),
+                mean_reward: over(&|cell| cell.summary.as_ref()?.mean_reward),
+                mean_length: over(&|cell| Some(cell.summary.as_ref()?.habits.length)),
                 faults: mean(&faults.iter().map(|kinds| kinds.len() as f64).collect::<Vec<_>>()),
                 faults_by_kind: by_kind,
                 seeds: chosen.cells.iter().map(|cell| cell.at.seed).collect(),
@@ -270,14 +275,17 @@ pub(super) fn curves(recipe: &Recipe, chosen: &[Chosen]) -> Vec<Curve> {
 pub(super) fn reward_models(cells: &[Loaded]) -> Vec<RewardModelResult> {
     let mut seen = std::collections::BTreeSet::new();
     let mine = cells.iter().filter(|cell| seen.insert((cell.at.variant.clone(), cell.at.budget, cell.at.seed)));
-    mine.map(|cell| RewardModelResult {
-        variant: cell.at.variant.clone(),
-        budget: cell.at.budget,
-        seed: cell.at.seed,
-        preference_accuracy: cell.evaluation.preference_accuracy,
-        edit_accuracy: cell.evaluation.edit_accuracy,
-        single_fault_accuracy: cell.evaluation.single_fault_accuracy.clone(),
-        token_auc: cell.evaluation.token_auc,
-    })
-    .collect()
+    let row = |cell: &Loaded| {
+        let evaluation = cell.evaluation.clone()?;
+        Some(RewardModelResult {
+            variant: cell.at.variant.clone(),
+            budget: cell.at.budget,
+            seed: cell.at.seed,
+            preference_accuracy: evaluation.preference_accuracy,
+            edit_accuracy: evaluation.edit_accuracy,
+            single_fault_accuracy: evaluation.single_fault_accuracy,
+            token_auc: evaluation.token_auc,
+        })
+    };
+    mine.filter_map(row).collect()
 }

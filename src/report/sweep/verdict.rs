@@ -1,0 +1,163 @@
+//! What a sweep found, in sentences that claim no more than the numbers do.
+
+use super::schema::{Effect, FactorLevel, Status, SweepReport};
+use crate::report::numbers::{fixed, p_relation, percent, plural};
+use crate::report::verdict::Strength;
+
+/// The sentences that the report opens with; `report.verdict` itself is not read.
+#[must_use]
+pub fn verdict(report: &SweepReport) -> Vec<String> {
+    let mut sentences = vec![size(report)];
+    sentences.extend(best(report));
+    sentences.extend(factor(report, false));
+    sentences.extend(factor(report, true));
+    sentences.extend(trend(report));
+    sentences.extend(limits(report));
+    sentences
+}
+
+fn size(report: &SweepReport) -> String {
+    let count = |status: Status| report.points.iter().filter(|point| point.status == status).count();
+    let all = plural(report.points.len(), "point");
+    let sample = sample(report).map_or_else(String::new, |sample| format!(", {sample}"));
+    match (count(Status::Failed), count(Status::Missing)) {
+        (0, 0) => format!("All {all} are done{sample}."),
+        (failed, missing) => format!(
+            "Of {all}, {} are done{sample}; {failed} failed, {missing} missing. What is not there is in no average, and \
+             levels are compared over the points that both have.",
+            count(Status::Done)
+        ),
+    }
+}
+
+/// How much stands behind each result: `3 seeds x 500 test prompts`.
+fn sample(report: &SweepReport) -> Option<String> {
+    let done = || report.results.iter().filter(|result| result.status == Status::Done);
+    let range = |of: fn(&super::PointResult) -> usize, thing: &str| {
+        let (low, high) = (done().map(of).min()?, done().map(of).max()?);
+        Some(if low == high { plural(low, thing) } else { format!("{low} to {high} {thing}s") })
+    };
+    Some(format!("{} x {}", range(|r| r.seeds.len(), "seed")?, range(|r| r.prompts, "test prompt")?))
+}
+
+fn best(report: &SweepReport) -> Option<String> {
+    let best = report.best.as_ref()?;
+    let mut text = format!(
+        "Of {} the best by validation win rate is `{}` at `{}` with {}: it wins {} % of comparisons with the SFT reference on \
+         test prompts ({} % interval {} to {})",
+        plural(best.candidates, "result"),
+        best.variant,
+        best.point,
+        plural(best.budget, "annotation"),
+        percent(best.win_rate),
+        fixed(100.0 * report.confidence, 0),
+        percent(best.ci[0]),
+        percent(best.ci[1]),
+    );
+    let baseline = best.baseline.as_ref().map(|baseline| (baseline, baseline.effect.as_ref()));
+    match baseline {
+        None => text.push_str("; there is no result at a baseline point to compare it with"),
+        Some((_, None)) => text.push_str("; it is the baseline point itself"),
+        Some((baseline, Some(effect))) => {
+            let points = fixed(effect.difference_points.abs(), 1);
+            let more = if effect.difference_points < 0.0 { "less" } else { "more" };
+            let gap = match Strength::of(effect.ci, effect.p_value) {
+                Strength::Nothing => format!("no detectable difference from the baseline: {points} points {more}"),
+                _ => format!("{points} points {more} than the baseline"),
+            };
+            let evidence = evidence(report, effect, effect.p_value);
+            text.push_str(&format!("; {gap}, `{}` ({evidence}, not corrected for the choice)", baseline.point));
+        }
+    }
+    Some(text + ".")
+}
+
+/// The factor whose effect on a win rate, or on a lead, is largest: among those that the correction upholds, if any.
+fn factor(report: &SweepReport, lead: bool) -> Option<String> {
+    let strength = |effect: &Effect| Strength::of(effect.ci, effect.p_holm.unwrap_or(effect.p_value));
+    let effects = report.factors.iter().filter(|level| level.quantity.against.is_some() == lead);
+    let effects = effects.filter_map(|level| Some((level, level.effect.as_ref()?)));
+    let (level, effect) = effects.reduce(|best, other| {
+        let rank = |(_, effect): &(&FactorLevel, &Effect)| (strength(effect), effect.difference_points.abs());
+        if rank(&other) > rank(&best) { other } else { best }
+    })?;
+    let what = level.quantity.against.as_ref().map_or_else(
+        || format!("the win rate of `{}`", level.quantity.variant),
+        |against| format!("the lead of `{}` over `{against}`", level.quantity.variant),
+    );
+    let at = level.quantity.budget.map_or_else(String::new, |budget| format!(" at {}", plural(budget, "annotation")));
+    let sign = if effect.difference_points < 0.0 { "lower" } else { "higher" };
+    let change = format!(
+        "with `{}` at `{}` instead of `{}`, {what}{at} is {} points {sign} ({}, {} of points)",
+        level.axis,
+        level.level,
+        level.first_level,
+        fixed(effect.difference_points.abs(), 1),
+        evidence(report, effect, effect.p_holm.unwrap_or(effect.p_value)),
+        plural(effect.pairs, "pair"),
+    );
+    let kind = if lead { "a lead" } else { "a win rate" };
+    Some(match strength(effect) {
+        Strength::Nothing => format!("No factor has a detectable effect on {kind}; the largest found: {change}."),
+        Strength::Uncorrected => {
+            format!("No factor has an effect on {kind} that the correction upholds; the largest found: {change}.")
+        }
+        Strength::Clear => format!("The factor that matters most for {kind} is `{}`: {change}.", level.axis),
+    })
+}
+
+fn trend(report: &SweepReport) -> Option<String> {
+    let known = report.trends.iter().filter(|trend| trend.quantity.against.is_none());
+    let known = known.filter_map(|trend| Some((trend, trend.spearman?)));
+    let (trend, rho) = known.reduce(|best, other| if other.1.abs() > best.1.abs() { other } else { best })?;
+    Some(format!(
+        "Of the sampled axes, `{}` has the strongest rank correlation with a win rate: {} with that of `{}`, over {}; it is not \
+         tested.",
+        trend.axis,
+        fixed(rho, 2),
+        trend.quantity.variant,
+        plural(trend.values.len(), "point"),
+    ))
+}
+
+fn limits(report: &SweepReport) -> Vec<String> {
+    let mut sentences = Vec::new();
+    let effects: Vec<&Effect> = report.factors.iter().filter_map(|level| level.effect.as_ref()).collect();
+    if effects.len() > 1 {
+        sentences.push(format!(
+            "P-values of factors are corrected by Holm's method over {} effects; intervals are not.",
+            effects.len()
+        ));
+    }
+    let done = || report.results.iter().filter(|result| result.status == Status::Done);
+    if done().any(|result| result.seeds.len() == 1) {
+        sentences.push("Where there is one seed, intervals do not cover the spread between runs.".to_owned());
+    }
+    let count = |of: fn(&Effect) -> usize| effects.iter().map(|effect| of(effect)).max().unwrap_or(0);
+    let (partial, unpaired) = (count(|effect| effect.partial), count(|effect| effect.unpaired));
+    if partial > 0 {
+        sentences.push(
+            "Some pairs of points differ in their seeds or test prompts and are compared on those that they share."
+                .to_owned(),
+        );
+    }
+    if unpaired > 0 {
+        sentences.push(
+            "Some pairs of points share no test prompts or no seeds: they are compared as independent samples."
+                .to_owned(),
+        );
+    }
+    let warned = done().filter(|result| !result.warnings.is_empty()).count();
+    if warned > 0 {
+        sentences.push(format!(
+            "Runs of {} raised warnings; read them before trusting the ranking.",
+            plural(warned, "result")
+        ));
+    }
+    sentences
+}
+
+fn evidence(report: &SweepReport, effect: &Effect, p: f64) -> String {
+    let [low, high] = effect.ci.map(|x| fixed(x, 1));
+    format!("{} % interval {low} to {high}, p {}", fixed(100.0 * report.confidence, 0), p_relation(p))
+}

@@ -1,7 +1,9 @@
-//! Numbers with a range: a value that exists is a value that makes sense.
+//! Numbers with a range, and what is written like them: a value that exists is a value that makes sense.
 //!
 //! Every type here deserialises through its check, so that a recipe with `gamma = 1.5` is an error with a caret and not
 //! a run that diverges. What a number *means* is left to the room that uses it.
+
+use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -77,8 +79,111 @@ impl TryFrom<i64> for Count {
     }
 }
 
+impl FromStr for Count {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number: i64 = text.parse().map_err(|_| format!("expected a whole number of at least 1, found `{text}`"))?;
+        Self::try_from(number)
+    }
+}
+
 impl From<Count> for i64 {
     fn from(n: Count) -> Self {
         i64::try_from(n.0).unwrap_or(i64::MAX)
+    }
+}
+
+macro_rules! written {
+    ($(#[$doc:meta])* $name:ident($inner:ty), $what:literal, $schema:meta, $read:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+        #[serde(try_from = "String")]
+        #[schemars(with = "String", $schema)]
+        pub struct $name($inner);
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                let read: fn(&str) -> Option<$inner> = $read;
+                read(&text).map(Self).ok_or_else(|| format!(concat!("expected ", $what, ", found `{}`"), text))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                Self::try_from(text.to_owned())
+            }
+        }
+    };
+}
+
+written!(
+    /// An amount of memory in whole mebibytes.
+    Memory(u64), "a size such as `512M` or `4G`", description = "a size such as `512M` or `4G`", |text| {
+        quantity(text, &[("M", 1), ("G", 1 << 10), ("T", 1 << 20)])
+    }
+);
+written!(
+    /// A span of wall time in whole minutes.
+    Time(u64), "a time such as `90m` or `2h`", description = "a time such as `90m` or `2h`", |text| {
+        quantity(text, &[("m", 1), ("h", 60), ("d", 24 * 60)])
+    }
+);
+written!(
+    /// A text without line breaks.
+    Line(String), "a line of text", description = "a line of text", |text| {
+        (!text.contains(char::is_control)).then(|| text.to_owned())
+    }
+);
+
+impl Memory {
+    /// Mebibytes.
+    #[must_use]
+    pub const fn mebibytes(&self) -> u64 {
+        self.0
+    }
+}
+
+impl Time {
+    /// Minutes.
+    #[must_use]
+    pub const fn minutes(&self) -> u64 {
+        self.0
+    }
+}
+
+impl Line {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A whole number above zero with one of `units`, in the smallest of them.
+fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let (number, size) = units.iter().find_map(|(unit, size)| Some((text.strip_suffix(unit)?, size)))?;
+    let number: u64 = number.trim_end().parse().ok()?;
+    number.checked_mul(*size).filter(|&product| product > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_have_units() {
+        let memory = |text: &str| text.parse::<Memory>().map(|memory| memory.mebibytes());
+        assert_eq!([memory("512M"), memory("4G"), memory("1T")], [Ok(512), Ok(4096), Ok(1 << 20)]);
+        let time = |text: &str| text.parse::<Time>().map(|time| time.minutes());
+        assert_eq!([time("90m"), time("2h"), time("1d")], [Ok(90), Ok(120), Ok(1440)]);
+        for text in ["", "4", "G", "0G", "-1G", "1.5G", "4GB", "99999999999999999T"] {
+            assert_eq!(memory(text), Err(format!("expected a size such as `512M` or `4G`, found `{text}`")));
+        }
+        assert!("a\nb".parse::<Line>().is_err());
     }
 }

@@ -42,8 +42,17 @@ fn help() {
       check        Check a recipe without touching the store
       explain      Explain a recipe key: type, default, meaning
       report       Write the report of a recipe that has been run
-      ls           List the recipes that the store has results of
-      show         Show what a result is and where it comes from
+      exec-stage   Do one stage of a submitted run, as launchers have it done
+      cancel       Take a run that was handed to Slurm out of its queue
+      ls           List the runs of the store, the last active first
+      show         Show what a run or a result is and where it comes from
+      watch        Follow a run that is at work, here or elsewhere
+      diff         Say what differs between two runs or recipes, and which stages they share
+      compare      Compare what came of runs, or of the points of a sweep
+      tag          Give a run a name, or list the names
+      gc           Remove from the store what nobody needs; says first what that is
+      export       Write a run with its results to one file
+      import       Take such a file into a store
       label        Align texts or token ids and label what an edit changed
       generate     Let a trained policy answer prompts
       score        Say what a model thinks of given texts, token by token
@@ -65,8 +74,17 @@ fn help_of_every_command() {
         "check",
         "explain",
         "report",
+        "exec-stage",
+        "cancel",
         "ls",
         "show",
+        "watch",
+        "diff",
+        "compare",
+        "tag",
+        "gc",
+        "export",
+        "import",
         "label",
         "generate",
         "score",
@@ -119,7 +137,7 @@ fn usage_errors_exit_with_2() {
     --- stderr
     error: no result has the label or key `nothing` (a key needs 4 digits or more)
 
-    hint: `runner plan RECIPE` lists labels and keys
+    hint: `runner ls` lists runs, `runner plan RECIPE` labels and keys
     ");
     for arguments in
         [["run", "missing.toml"], ["plan", "missing.toml"], ["check", "missing.toml"], ["report", "missing.toml"]]

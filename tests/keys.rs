@@ -124,3 +124,16 @@ fn every_key_changes_a_stage_or_is_known_not_to() {
         assert_eq!(silent, known(&IN_NO_KEY), "{path}: keys that change nothing (left), keys known to (right)");
     }
 }
+
+/// `[launch]` is left out of what a recipe is written as, so that the test above does not see it.
+#[test]
+fn where_a_run_is_carried_out_is_in_no_key() {
+    let keys = |overrides: &[&str]| {
+        let overrides: Vec<_> = overrides.iter().map(|change| (*change).to_owned()).collect();
+        let recipe =
+            load(Path::new("recipes/finegrained.toml"), &overrides).unwrap().experiment.points.remove(0).recipe;
+        plan_recipe(&recipe, "test").unwrap().nodes
+    };
+    let launch = ["launch.stages.ppo.cores=4", "launch.local.memory=\"8G\"", "launch.slurm.partition=\"long\""];
+    assert_eq!(keys(&launch), keys(&[]), "the report's among them");
+}

@@ -8,12 +8,14 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::output::Failure;
-use crate::events::Emitter;
+use crate::events::{Emitter, JsonLines};
 use crate::labels::{self, Diff};
-use crate::launch::Frozen;
+use crate::launch::{self, Frozen};
 use crate::recipe::Experiment;
 use crate::recipe::diagnostics::did_you_mean;
+use crate::recipe::launch::Local;
 use crate::stage::execute::Inputs;
+use crate::stage::limits::Limits;
 use crate::stage::node::{Node, Plan};
 use crate::stage::stop::Stop;
 use crate::store::{Artefact, Store, Workspace};
@@ -32,8 +34,7 @@ pub(super) struct Planned {
 pub(super) fn plan(path: &Path, overrides: &[String]) -> Result<Planned, Failure> {
     let loaded = recipe::load(path, overrides).map_err(|faults| Failure::Recipe(faults.to_string()))?;
     let plan = plan_of(&loaded.experiment)?;
-    let device = loaded.experiment.points.first().and_then(|point| serde_json::to_value(point.recipe.device).ok());
-    let device = device.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
+    let device = device(&loaded.experiment);
     let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
     Ok(Planned { experiment: loaded.experiment, plan, device, warnings })
 }
@@ -42,9 +43,40 @@ pub(super) fn plan_of(experiment: &Experiment) -> Result<Plan, Failure> {
     stage::plan(experiment).map_err(|error| Failure::usage(format!("{error:#}")))
 }
 
+/// A run that was submitted earlier, as it was planned then, with what its tasks say remembered.
+pub(super) fn planned(run: Frozen, store: &Store) -> Result<Planned, Failure> {
+    launch::remember(&run, store)?;
+    let device = device(&run.experiment);
+    Ok(Planned { experiment: run.experiment(store), plan: run.plan, device, warnings: Vec::new() })
+}
+
+/// What the recipe of `experiment` calls its device.
+pub(super) fn device(experiment: &Experiment) -> String {
+    let device = experiment.points.first().and_then(|point| serde_json::to_value(point.recipe.device).ok());
+    device.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// What a local run may use at once; `own` wins over the recipe.
+pub(super) fn local_limits(planned: &Planned, store: &Store, own: Local) -> Result<Limits, Failure> {
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    launch::local_limits(&planned.experiment, &planned.plan, store, own, jobs)
+        .map_err(|error| Failure::usage(format!("{error:#}")))
+}
+
 /// Writes the run down; from here on, editing the recipe changes nothing.
 pub(super) fn submit(experiment: Experiment, store: &Store) -> Result<Frozen, Failure> {
     Frozen::submit(experiment, store).map_err(|error| Failure::usage(format!("{error:#}")))
+}
+
+/// The same, by a process that goes to work on it: what happens goes to the events.
+pub(super) fn begin(experiment: Experiment, store: &Store) -> Result<(Frozen, JsonLines), Failure> {
+    Frozen::begin(experiment, store).map_err(|error| Failure::usage(format!("{error:#}")))
+}
+
+/// The run that the recipe at `path` would be.
+pub(super) fn freeze(path: &Path) -> Result<Frozen, Failure> {
+    let loaded = recipe::load(path, &[]).map_err(|faults| Failure::Recipe(faults.to_string()))?;
+    Frozen::new(loaded.experiment).map_err(|error| Failure::usage(format!("{error:#}")))
 }
 
 pub(super) fn run_stage(

@@ -4,36 +4,89 @@
 
 use std::fs;
 use std::io::{self, IsTerminal};
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::output::{self, Failure, note};
-use super::rooms;
-use super::{RecipeArgs, StoreArgs, interrupt};
+use super::rooms::{self, Planned};
+use super::{RecipeArgs, StoreArgs, interrupt, slurm};
 use crate::events::{Bars, Fan, JsonLines, Plain, Sink};
+use crate::launch::{self, Frozen};
 use crate::recipe::Experiment;
+use crate::recipe::launch::Local;
 use crate::stage::execute::{Summary, execute};
+use crate::stage::limits::Limits;
 use crate::stage::node::{Plan, Stage};
 use crate::stage::reason::{Status, statuses};
 use crate::store::{Artefact, Store};
+use crate::units::{Count, Memory};
 
 #[derive(Args)]
 pub(super) struct RunArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// Stages at once; never changes a result [default: number of cores]
-    #[arg(long, value_name = "N")]
-    jobs: Option<NonZeroUsize>,
+    /// Who carries the run out; `slurm` submits it as job arrays and returns at once
+    #[arg(long, value_enum, default_value_t = Launcher::Local)]
+    launcher: Launcher,
+    /// Print the scripts that `--launcher slurm` would submit, and submit nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
     #[command(flatten)]
     store: StoreArgs,
     /// Where report and events.jsonl are written [default: reports/<recipe>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+}
+
+/// Who carries a run out.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Launcher {
+    /// This process
+    Local,
+    /// Slurm, as job arrays
+    Slurm,
+}
+
+/// What a local run may use at once.
+#[derive(Args)]
+struct LimitArgs {
+    /// Stages at once; never changes a result [default: `launch.local.jobs`, else the number of cores]
+    #[arg(long, value_name = "N")]
+    jobs: Option<Count>,
+    /// Cores that all running stages together may take [default: `launch.local.cores`, else no limit]
+    #[arg(long, value_name = "N")]
+    cores: Option<Count>,
+    /// Memory that all running stages together may take, as in `16G` [default: `launch.local.memory`, else no limit]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Memory>,
+    /// Accelerators that all running stages together may take [default: `launch.local.devices`, else no limit]
+    #[arg(long, value_name = "N")]
+    devices: Option<usize>,
+    /// After a failure, go on with what is not made from it (the default)
+    #[arg(long, overrides_with = "fail_fast")]
+    keep_going: bool,
+    /// After a failure, start nothing new
+    #[arg(long, overrides_with = "keep_going")]
+    fail_fast: bool,
+}
+
+impl LimitArgs {
+    /// Whether any of them is on the command line.
+    fn are_given(&self) -> bool {
+        let Self { jobs, cores, memory, devices, keep_going, fail_fast } = self;
+        jobs.is_some() || cores.is_some() || memory.is_some() || devices.is_some() || *keep_going || *fail_fast
+    }
+
+    fn limits(&self, planned: &Planned, store: &Store) -> Result<Limits, Failure> {
+        let own = Local { cores: self.cores, memory: self.memory.clone(), devices: self.devices, jobs: self.jobs };
+        let limits = rooms::local_limits(planned, store, own)?;
+        Ok(Limits { fail_fast: self.fail_fast && !self.keep_going, ..limits })
+    }
 }
 
 #[derive(Args)]
@@ -54,15 +107,36 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let planned = rooms::plan(&args.recipe.recipe, &args.recipe.overrides)?;
     planned.warnings.iter().for_each(|warning| note(warning.trim_end()));
     let store = args.store.open()?.on_device(&planned.device);
-    let jobs = args.jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-    complete(planned.experiment, &store, jobs, args.out.as_deref())
+    match (args.launcher, args.dry_run) {
+        (Launcher::Slurm, _) if args.limits.are_given() => {
+            return Err(Failure::usage(
+                "`--jobs`, `--cores`, `--memory`, `--devices`, `--keep-going` and `--fail-fast` are for a local run: what \
+                 Slurm may run at once is `max_parallel` in `[launch.slurm]`",
+            ));
+        }
+        (Launcher::Slurm, dry_run) => return slurm::submit(planned, &store, args.out.as_deref(), dry_run),
+        (Launcher::Local, false) => {}
+        (Launcher::Local, true) => {
+            let recipe = args.recipe.recipe.display();
+            return Err(Failure::usage(format!(
+                "`--dry-run` prints scripts for a queue: add `--launcher slurm` (what a local run would do is said by \
+                 `runner plan {recipe}`)"
+            )));
+        }
+    }
+    let limits = args.limits.limits(&planned, &store)?;
+    complete(planned.experiment, &store, limits, args.out.as_deref())
 }
 
 /// Only a missing report is made here: a command of that name must not start hours of training. A sweep's is made from what
 /// is there.
 pub(super) fn report(args: &ReportArgs) -> Result<(), Failure> {
-    let planned = rooms::plan(&args.recipe.recipe, &args.recipe.overrides)?;
-    let store = args.store.open()?.on_device(&planned.device);
+    let store = args.store.open()?;
+    let planned = match args.recipe.recipe.to_str().map(|id| Frozen::open(id, &store)) {
+        Some(Ok(run)) if args.recipe.overrides.is_empty() => rooms::planned(run, &store)?,
+        _ => rooms::plan(&args.recipe.recipe, &args.recipe.overrides)?,
+    };
+    let store = store.on_device(&planned.device);
     let folder = Path::new("reports").join(&planned.experiment.name);
     let (experiment, folder) = match &args.point {
         Some(point) => (rooms::point(&planned.experiment, point)?, folder.join(point.replace(['/', '\\'], "_"))),
@@ -88,36 +162,35 @@ pub(super) fn report(args: &ReportArgs) -> Result<(), Failure> {
             args.recipe.recipe.display()
         )));
     }
-    complete(experiment, &store, 1, Some(args.out.as_ref().unwrap_or(&folder)))
+    complete(experiment, &store, Limits::from(1), Some(args.out.as_ref().unwrap_or(&folder)))
 }
 
-fn complete(experiment: Experiment, store: &Store, jobs: usize, out: Option<&Path>) -> Result<(), Failure> {
-    let run = rooms::submit(experiment, store)?;
-    let plan = &run.plan;
-    let out = out.map_or_else(|| Path::new("reports").join(&plan.recipe), Path::to_owned);
+fn complete(experiment: Experiment, store: &Store, limits: Limits, out: Option<&Path>) -> Result<(), Failure> {
+    let out = out.map_or_else(|| Path::new("reports").join(&experiment.name), Path::to_owned);
     let log = out.join("events.jsonl");
     let log =
         JsonLines::open(&log).map_err(|error| Failure::usage(format!("cannot write `{}`: {error}", log.display())))?;
-    let own = run.events_file(store);
-    let own =
-        JsonLines::open(&own).map_err(|error| Failure::Stage(format!("cannot write `{}`: {error}", own.display())))?;
+    let (run, own) = rooms::begin(experiment, store)?;
+    let plan = &run.plan;
     let screen: Box<dyn Sink> =
         if io::stderr().is_terminal() { Box::<Bars>::default() } else { Box::<Plain>::default() };
+    let fail_fast = limits.fail_fast;
     let sink = Arc::new(Fan::new(vec![Box::new(log), Box::new(own), screen]));
     let stop = interrupt::listen(sink.clone())?;
-    let summary = execute(plan, store, &*sink, jobs, &stop, &|node, inputs, workspace, emitter| {
+    let summary = execute(plan, store, &*sink, limits, &stop, &|node, inputs, workspace, emitter| {
         rooms::run_stage(&run, store, node, inputs, workspace, emitter, &stop)
     })?;
     if stop.is_asked() {
         interrupt::end(&*sink);
     }
+    launch::Summary::refresh(&run, store)?;
     if run.experiment.is_sweep() {
         export_sweep(&run.experiment(store), store, &out)?;
     } else if let Some(artefact) = report_of(plan, &summary) {
         export(artefact, &out)?;
         show(&rooms::terminal_table(artefact)?, &out)?;
     }
-    conclude(plan, &summary)
+    conclude(plan, &summary, fail_fast)
 }
 
 /// Writes a sweep's report from what is in the store, whether or not that is all.
@@ -152,9 +225,9 @@ fn export(report: &Artefact, out: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn conclude(plan: &Plan, summary: &Summary) -> Result<(), Failure> {
+fn conclude(plan: &Plan, summary: &Summary, fail_fast: bool) -> Result<(), Failure> {
     if !summary.failed.is_empty() {
-        return Err(Failure::Stage(failures(plan, summary)));
+        return Err(Failure::Stage(failures(plan, summary, fail_fast)));
     }
     if summary.ran == 0 {
         note(format!("nothing to do: all {} stages are cached", plan.nodes.len()));
@@ -162,11 +235,14 @@ fn conclude(plan: &Plan, summary: &Summary) -> Result<(), Failure> {
     Ok(())
 }
 
-fn failures(plan: &Plan, summary: &Summary) -> String {
+fn failures(plan: &Plan, summary: &Summary, fail_fast: bool) -> String {
     let (failed, all) = (summary.failed.len(), plan.nodes.len());
     let errors = summary.failed.iter().map(|(label, error)| format!("\n  `{label}`: {error}"));
     let stopped = match summary.skipped.as_slice() {
         [] => String::new(),
+        [label, more @ ..] if fail_fast => {
+            format!("\nnot run, because of the failure: `{label}` and {} more", more.len())
+        }
         [label] => format!("\nnot run, because it is made from what failed: `{label}`"),
         [label, more @ ..] => {
             format!("\nnot run, because they are made from what failed: `{label}` and {} more", more.len())
@@ -191,7 +267,7 @@ mod tests {
         }
         let failed = vec![("sft".to_owned(), "loss is NaN at step 7".to_owned())];
         let summary = Summary { ran: 1, failed, skipped: vec!["ppo".into(), "report".into()], ..Summary::default() };
-        insta::assert_snapshot!(failures(&plan, &summary), @r"
+        insta::assert_snapshot!(failures(&plan, &summary, false), @r"
         1 of 4 stages failed
           `sft`: loss is NaN at step 7
         not run, because they are made from what failed: `ppo` and 1 more

@@ -11,14 +11,16 @@ mod plain;
 mod sentence;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 pub use bars::Bars;
 pub use fan::Fan;
-pub use json_lines::{JsonLines, Timed};
+pub use json_lines::{JsonLines, Timed, is_attended};
 pub use memory::Memory;
 pub use plain::Plain;
+pub use sentence::duration;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,6 +124,12 @@ pub enum Event {
 pub trait Sink: Send + Sync {
     /// Takes notice of `event`. Must not fail the run: a sink that cannot write says so once and goes quiet.
     fn emit(&self, event: &Event);
+}
+
+impl<S: Sink + ?Sized> Sink for Arc<S> {
+    fn emit(&self, event: &Event) {
+        (**self).emit(event);
+    }
 }
 
 /// One stage's view of the run: knows the stage's label, so that trainers need not.

@@ -8,6 +8,7 @@ pub mod diagnostics;
 mod experiment;
 mod explain;
 mod fit;
+pub mod launch;
 mod load;
 mod rules;
 mod schema;
@@ -74,7 +75,11 @@ pub struct Recipe {
     /// Intervals and tests.
     #[serde(default)]
     pub evaluation: eval::Config,
-    /// How often training saves what it has reached.
+    /// What stages need from a machine, and how they are handed to one.
+    // Left out wherever a recipe is written down: it decides no result and is nothing to report.
+    #[serde(default, skip_serializing)]
+    pub launch: launch::Config,
+    /// How often training saves what it has reached; changes no result and reruns nothing.
     #[serde(default, skip_serializing_if = "checkpoint::Config::is_default")]
     pub checkpoints: checkpoint::Config,
     /// Many recipes made from this one; none of the points has it.

@@ -87,7 +87,7 @@ impl Node {
     /// The keys of this table: those without a default in the order of their declaration, then the others by name.
     #[must_use]
     pub fn keys(self) -> Option<Vec<&'static str>> {
-        if string(self.body, "type") != "object" {
+        if self.kind() != "object" {
             return None;
         }
         let mut keys = self.required();
@@ -130,6 +130,12 @@ impl Node {
         self.declared.get("default").filter(|default| !default.is_null())
     }
 
+    /// The name of its JSON type; of an optional key, which may also be null, that of its value.
+    fn kind(self) -> &'static str {
+        let kind = &self.body["type"];
+        kind.as_str().or_else(|| kind[0].as_str()).unwrap_or_default()
+    }
+
     /// What is expected, as a noun phrase: "a number above 0".
     #[must_use]
     pub fn type_text(self) -> String {
@@ -139,7 +145,7 @@ impl Node {
         }
         // A ranged number says its range as the description of its type; a bare type has none.
         let named = !std::ptr::eq(self.declared, self.body);
-        match string(self.body, "type") {
+        match self.kind() {
             "object" => "a table".to_owned(),
             _ if named && self.body.get("description").is_some() => string(self.body, "description").to_owned(),
             "array" => self.item().map_or_else(|| "a list".to_owned(), Self::list_text),
@@ -166,7 +172,7 @@ impl Node {
                 None => DeValue::String(first.name.into()),
             }
         } else {
-            match string(self.body, "type") {
+            match self.kind() {
                 "object" => table(self.required().into_iter().filter_map(|k| Some((k, self.child(k)?))).collect()),
                 "array" => {
                     let mut array = toml::de::DeArray::new();
@@ -211,6 +217,9 @@ mod tests {
         assert_eq!(at("seeds").type_text(), "a list, each a whole number of at least 0");
         assert_eq!(at("variants").type_text(), "a list of tables");
         assert_eq!(at("dataset.path").type_text(), "a string");
+        assert_eq!(at("launch.slurm.requeue").type_text(), "`true` or `false`");
+        assert_eq!(at("launch.slurm.setup").type_text(), "a list, each a line of text");
+        assert_eq!(at("launch.stages.ppo.memory").type_text(), "a size such as `512M` or `4G`");
     }
 
     #[test]

@@ -4,24 +4,23 @@
 //! starts nothing more. What a stage does is the caller's closure; which files it
 //! writes is between it and its readers.
 
-use std::any::Any;
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 
+use super::limits::{Limits, Load};
 use super::node::{Demand, Node, Plan};
+use super::reason;
 use super::stop::Stop;
-use super::{Interrupted, reason};
+use super::work::{Outcome, Work};
 use crate::events::{Emitter, Event, Sink};
-use crate::store::{Artefact, Claim, Lookup, Store, Workspace};
+use crate::store::{Artefact, Lookup, Store, Workspace};
 
 /// Stack of a worker thread: freeing a deep autodiff graph recurses further than the standard 2 MiB allow.
-const STACK_BYTES: usize = 64 << 20;
+pub(super) const STACK_BYTES: usize = 64 << 20;
 
 /// What does a node's work: reads the inputs, writes to the workspace, tells the emitter.
 pub type Run<'a> = &'a (dyn Fn(&Node, &Inputs, &Workspace, &Emitter) -> anyhow::Result<()> + Sync);
@@ -82,8 +81,8 @@ pub struct Summary {
     pub artefacts: Vec<Option<Artefact>>,
 }
 
-/// Brings every wanted result of `plan` into `store`, with at most `jobs` stages at once, until all is there or `stop` is
-/// asked for.
+/// Brings every wanted result of `plan` into `store`, as many stages at once as `limits` allow, until all is there or `stop`
+/// is asked for.
 ///
 /// # Errors
 /// When the store itself cannot be used; a stage's failure is in the summary.
@@ -91,11 +90,11 @@ pub fn execute(
     plan: &Plan,
     store: &Store,
     sink: &dyn Sink,
-    jobs: usize,
+    limits: impl Into<Limits>,
     stop: &Stop,
     run: Run,
 ) -> anyhow::Result<Summary> {
-    let started = Instant::now();
+    let (started, limits) = (Instant::now(), limits.into());
     let mut artefacts: Vec<Option<Artefact>> = vec![None; plan.nodes.len()];
     let demands = plan.demand(|index| {
         let node = &plan.nodes[index];
@@ -121,9 +120,9 @@ pub fn execute(
         remembered => remembered.unwrap_or_else(forgotten),
     }
 
-    let board = Mutex::new(Board::new(plan, &demands, artefacts));
-    let pool = Pool { plan, store, sink, stop, run, board, news: Condvar::new() };
-    pool.work(jobs.clamp(1, wanted.max(1)));
+    let (jobs, board) = (limits.jobs.clamp(1, wanted.max(1)), Mutex::new(Board::new(plan, &demands, artefacts)));
+    let pool = Pool { work: Work { plan, store, sink, stop, run }, limits, board, news: Condvar::new() };
+    pool.run(jobs);
     let board = pool.board.into_inner().unwrap_or_else(PoisonError::into_inner);
     let summary = board.summary(plan, store, &demands);
     reason::remember(plan, store, &summary.failed).unwrap_or_else(forgotten);
@@ -145,6 +144,8 @@ struct Board {
     /// Nodes that can run now; the first in the plan goes first.
     ready: BTreeSet<usize>,
     running: usize,
+    /// What those that run take together.
+    taken: Load,
     ran: usize,
     failed: Vec<(usize, String)>,
     interrupted: BTreeSet<usize>,
@@ -162,7 +163,7 @@ impl Board {
             .collect();
         let ready = (0..plan.nodes.len()).filter(|&i| missing_inputs[i] == Some(0)).collect();
         let (failed, interrupted) = (Vec::new(), BTreeSet::new());
-        Self { missing_inputs, ready, running: 0, ran: 0, failed, interrupted, artefacts }
+        Self { missing_inputs, ready, running: 0, taken: Load::default(), ran: 0, failed, interrupted, artefacts }
     }
 
     fn done(&mut self, plan: &Plan, index: usize, artefact: Artefact, fresh: bool) {
@@ -179,6 +180,20 @@ impl Board {
                 }
             }
         }
+    }
+
+    /// The first node that can run now without going beyond `limits`.
+    fn start(&mut self, limits: &Limits) -> Option<usize> {
+        if limits.fail_fast && !self.failed.is_empty() {
+            return None;
+        }
+        // What is too large for any company runs alone.
+        let fits = |index: &usize| self.running == 0 || (self.taken + limits.load(*index)).fits(limits.capacity);
+        let index = self.ready.iter().copied().find(fits)?;
+        self.ready.remove(&index);
+        self.running += 1;
+        self.taken = self.taken + limits.load(index);
+        Some(index)
     }
 
     fn summary(mut self, plan: &Plan, store: &Store, demands: &[Demand]) -> Summary {
@@ -208,28 +223,15 @@ impl Board {
     }
 }
 
-/// How a stage ended that did not fail.
-enum Outcome {
-    /// With its result, and whether that was computed here.
-    Done(Box<Artefact>, bool),
-    /// With a checkpoint in `folder`.
-    Interrupted { step: usize, folder: PathBuf },
-    /// A stop was asked for while another process held its key.
-    NotBegun,
-}
-
 struct Pool<'a> {
-    plan: &'a Plan,
-    store: &'a Store,
-    sink: &'a dyn Sink,
-    stop: &'a Stop,
-    run: Run<'a>,
+    work: Work<'a>,
+    limits: Limits,
     board: Mutex<Board>,
     news: Condvar,
 }
 
 impl Pool<'_> {
-    fn work(&self, jobs: usize) {
+    fn run(&self, jobs: usize) {
         thread::scope(|scope| {
             let spawn = || thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || self.worker());
             let spawned = (0..jobs).filter(|_| spawn().is_ok()).count();
@@ -241,26 +243,19 @@ impl Pool<'_> {
 
     fn worker(&self) {
         while let Some((index, inputs)) = self.next() {
-            let node = &self.plan.nodes[index];
             // Dropped last: once its checkpoint is saved, the claim given up and the listeners told.
-            let _hold = node.stage.trains().then(|| self.stop.hold());
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.compute(index, &inputs)))
-                .unwrap_or_else(|panic| Err(anyhow!("stage `{}` panicked: {}", node.label, panic_message(&*panic))));
+            let _hold = self.work.hold(index);
+            let outcome = self.work.attempt(index, &inputs);
             let mut board = self.board();
             board.running -= 1;
+            board.taken = board.taken - self.limits.load(index);
             match outcome {
-                Ok(Outcome::Done(artefact, fresh)) => board.done(self.plan, index, *artefact, fresh),
-                Ok(Outcome::Interrupted { step, folder }) => {
-                    let stage = node.label.clone();
-                    self.sink.emit(&Event::StageInterrupted { stage, step, folder: folder.display().to_string() });
+                Outcome::Done(artefact, fresh) => board.done(self.work.plan, index, *artefact, fresh),
+                Outcome::Interrupted => {
                     board.interrupted.insert(index);
                 }
-                Ok(Outcome::NotBegun) => {}
-                Err(error) => {
-                    let error = format!("{error:#}");
-                    self.sink.emit(&Event::StageFailed { stage: node.label.clone(), error: error.clone() });
-                    board.failed.push((index, error));
-                }
+                Outcome::NotBegun => {}
+                Outcome::Failed(error) => board.failed.push((index, error)),
             }
             drop(board);
             self.news.notify_all();
@@ -271,12 +266,11 @@ impl Pool<'_> {
     fn next(&self) -> Option<(usize, Inputs)> {
         let mut board = self.board();
         loop {
-            if self.stop.is_asked() {
+            if self.work.stop.is_asked() {
                 return None;
             }
-            if let Some(index) = board.ready.pop_first() {
-                board.running += 1;
-                let inputs = self.plan.nodes[index].inputs.iter();
+            if let Some(index) = board.start(&self.limits) {
+                let inputs = self.work.plan.nodes[index].inputs.iter();
                 let artefacts =
                     inputs.filter_map(|i| Some((i.role.clone(), board.artefacts[i.node].clone()?))).collect();
                 return Some((index, Inputs::new(artefacts)));
@@ -288,50 +282,7 @@ impl Pool<'_> {
         }
     }
 
-    /// Claims the node and does its work.
-    fn compute(&self, index: usize, inputs: &Inputs) -> anyhow::Result<Outcome> {
-        let started = Instant::now();
-        let node = &self.plan.nodes[index];
-        let label = || node.label.clone();
-        let mut told = None;
-        let claim = self.store.claim(self.plan.identity(index), |owner| {
-            let owner = owner.map(ToString::to_string);
-            // Whoever has just got the lock has not signed its claim yet: it is waited for under its name a moment later.
-            if told.as_ref().is_none_or(|told: &Option<String>| owner.is_some() && *told != owner) {
-                let (stage, key) = (label(), node.key.to_string());
-                self.sink.emit(&Event::StageWaiting { stage, key, owner: owner.clone() });
-                told = Some(owner);
-            }
-            !self.stop.is_asked()
-        })?;
-        let (artefact, fresh) = match claim {
-            Claim::GivenUp => return Ok(Outcome::NotBegun),
-            Claim::Done(artefact) => (artefact, false),
-            Claim::Work(workspace) => {
-                let resumed_from = workspace.checkpoints().latest_step();
-                self.sink.emit(&Event::StageStarted { stage: label(), key: node.key.to_string(), resumed_from });
-                let worked = (self.run)(node, inputs, &workspace, &Emitter::new(&node.label, self.sink));
-                if let Err(error) = worked {
-                    workspace.check_claim()?;
-                    let Interrupted { step } = error.downcast()?;
-                    return Ok(Outcome::Interrupted { step, folder: workspace.checkpoints().folder(step) });
-                }
-                (workspace.finish().context("the stage's work is done, its result could not be stored")?, true)
-            }
-        };
-        self.sink.emit(&Event::StageFinished { stage: label(), wall_seconds: started.elapsed().as_secs_f64() });
-        Ok(Outcome::Done(Box::new(artefact), fresh))
-    }
-
     fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }

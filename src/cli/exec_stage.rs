@@ -1,0 +1,121 @@
+//! `runner exec-stage`: one stage of a submitted run, for launchers.
+//!
+//! Plans nothing: what the stage is, and what it is made from, was written down when the run was submitted.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::output::{Failure, note};
+use super::{StoreArgs, interrupt, rooms};
+use crate::events::{Fan, JsonLines, Plain, Sink};
+use crate::launch::{Frozen, Keeper, Task, TaskState};
+use crate::stage::node::Plan;
+use crate::stage::work::{Outcome, execute_node};
+use crate::store::Store;
+
+#[derive(Args)]
+pub(super) struct ExecStageArgs {
+    /// The run's id, or the path of its `run.json`
+    #[arg(value_name = "RUN")]
+    run: String,
+    /// The key of the stage's result, as the run's plan has it, or its first digits
+    key: String,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+pub(super) fn exec_stage(args: &ExecStageArgs) -> Result<(), Failure> {
+    let (run, store) = open(&args.run, &args.store)?;
+    let index = find(&run.plan, &args.key)?;
+    let node = &run.plan.nodes[index];
+    let store = store.on_device(rooms::device(&run.experiment));
+    let log = run.events_file(&store);
+    let log =
+        JsonLines::open(&log).map_err(|error| Failure::Stage(format!("cannot write `{}`: {error}", log.display())))?;
+    let keeper = Arc::new(Keeper::new(&run, &store, node));
+    let sinks: Vec<Box<dyn Sink>> = vec![Box::new(log), Box::new(Arc::clone(&keeper)), Box::<Plain>::default()];
+    let sink = Arc::new(Fan::new(sinks));
+    let stop = interrupt::listen(sink.clone())?;
+    let outcome = execute_node(&run.plan, &store, &*sink, index, &stop, &|node, inputs, workspace, emitter| {
+        rooms::run_stage(&run, &store, node, inputs, workspace, emitter, &stop)
+    });
+    if stop.is_asked() {
+        interrupt::end(&*sink);
+    }
+    match outcome {
+        Ok(Outcome::Done(_, true)) => Ok(()),
+        Ok(Outcome::Done(_, false)) => {
+            keeper.set(TaskState::Done, None);
+            note(format!("`{}` is done already", node.label));
+            Ok(())
+        }
+        Ok(Outcome::Failed(error)) => Err(Failure::Stage(format!("stage `{}` failed: {error}", node.label))),
+        // Only a stop leads there, and a stop has ended the process.
+        Ok(Outcome::Interrupted | Outcome::NotBegun) => interrupt::end(&*sink),
+        Err(missing) => {
+            let causes: Vec<_> = missing.iter().map(|&index| cause(&run, &store, index)).collect();
+            let message = format!("it is made from what is not there: {}", causes.join(", "));
+            keeper.set(TaskState::Skipped, Some(message.clone()));
+            Err(Failure::Stage(format!("stage `{}` is skipped: {message}", node.label)))
+        }
+    }
+}
+
+/// The run that `name` is the id of, or the path of the file of, and the store that it lies in.
+pub(super) fn open(name: &str, store: &StoreArgs) -> Result<(Frozen, Store), Failure> {
+    let path = Path::new(name);
+    let usage = |error: anyhow::Error| Failure::usage(format!("{error:#}"));
+    if path.file_name().is_some_and(|file| file == "run.json") {
+        let path = path.canonicalize().map_err(|error| Failure::usage(format!("cannot open `{name}`: {error}")))?;
+        let folders: Vec<PathBuf> = path.ancestors().skip(1).map(Path::to_owned).collect();
+        // STORE/runs/ID/run.json
+        let (Some(id), Some(root)) = (folders.first().and_then(|folder| folder.file_name()), folders.get(2)) else {
+            return Err(Failure::usage(format!("expected `STORE/runs/ID/run.json`, found `{name}`")));
+        };
+        let store = if store.store.is_some() { store.open()? } else { Store::open(root)? };
+        let run = Frozen::open(&id.to_string_lossy(), &store).map_err(usage)?;
+        return Ok((run, store));
+    }
+    let store = store.open()?;
+    let known = store.runs()?;
+    if !known.iter().any(|id| id == name) {
+        let root = store.root().display();
+        let known = match known.as_slice() {
+            [] => "there is none".to_owned(),
+            known => format!("there are `{}`", known.join("`, `")),
+        };
+        return Err(Failure::usage(format!("no run `{name}` in the store `{root}`: {known}")));
+    }
+    Ok((Frozen::open(name, &store).map_err(usage)?, store))
+}
+
+/// The node of `plan` whose key begins with `digits`.
+fn find(plan: &Plan, digits: &str) -> Result<usize, Failure> {
+    let found: Vec<usize> = (0..plan.nodes.len())
+        .filter(|&index| !digits.is_empty() && plan.nodes[index].key.as_str().starts_with(digits))
+        .collect();
+    match found.as_slice() {
+        [index] => Ok(*index),
+        [] => Err(Failure::usage(format!(
+            "expected the key of one of the run's {} stages, found `{digits}`",
+            plan.nodes.len()
+        ))),
+        several => Err(Failure::usage(format!(
+            "`{digits}` begins the keys of {} stages: more digits tell them apart",
+            several.len()
+        ))),
+    }
+}
+
+/// Why the result of the node at `index` is not there.
+fn cause(run: &Frozen, store: &Store, index: usize) -> String {
+    let node = &run.plan.nodes[index];
+    let task = Task::find(run, store, node);
+    match task.as_ref().map(|task| (task.state, task.error.as_deref())) {
+        Some((TaskState::Failed, Some(error))) => format!("`{}` (failed: {error})", node.label),
+        Some((TaskState::Skipped, _)) => format!("`{}` (skipped)", node.label),
+        _ => format!("`{}`", node.label),
+    }
+}

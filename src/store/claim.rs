@@ -228,7 +228,11 @@ impl Held {
         let owner = Owner::new();
         let mut held = Self { dir: dir.to_owned(), token, owner, heart: None };
         let line = serde_json::json!(held.owner).to_string() + "\n";
-        file.write_all(line.as_bytes()).map_err(at("write", &path))?;
+        if let Err(error) = file.write_all(line.as_bytes()) {
+            // A claim that names nobody would be waited for.
+            let _ = fs::remove_file(&path);
+            return Err(at("write", &path)(error));
+        }
         // Whoever looked long ago may have created a token that has been passed since.
         if Survey::of(dir)?.claims.last() != Some(&token) {
             return Ok(None);

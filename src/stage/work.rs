@@ -75,7 +75,11 @@ pub fn execute_node(
         work.attempt(index, &inputs)
     };
     Ok(thread::scope(|scope| {
-        match thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, attempt).map(|thread| thread.join()) {
+        match thread::Builder::new()
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, attempt)
+            .map(thread::ScopedJoinHandle::join)
+        {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(panic)) => Outcome::Failed(panic_message(&*panic).to_owned()),
             Err(error) => Outcome::Failed(format!("cannot start a thread: {error}")),

@@ -44,8 +44,15 @@ fn help() {
       report       Write the report of a recipe that has been run
       exec-stage   Do one stage of a submitted run, as launchers have it done
       cancel       Take a run that was handed to Slurm out of its queue
-      ls           List the recipes that the store has results of
-      show         Show what a result is and where it comes from
+      ls           List the runs of the store, the last active first
+      show         Show what a run or a result is and where it comes from
+      watch        Follow a run that is at work, here or elsewhere
+      diff         Say what differs between two runs or recipes, and which stages they share
+      compare      Compare what came of runs, or of the points of a sweep
+      tag          Give a run a name, or list the names
+      gc           Remove from the store what nobody needs; says first what that is
+      export       Write a run with its results to one file
+      import       Take such a file into a store
       label        Align texts or token ids and label what an edit changed
       generate     Let a trained policy answer prompts
       score        Say what a model thinks of given texts, token by token
@@ -71,6 +78,13 @@ fn help_of_every_command() {
         "cancel",
         "ls",
         "show",
+        "watch",
+        "diff",
+        "compare",
+        "tag",
+        "gc",
+        "export",
+        "import",
         "label",
         "generate",
         "score",
@@ -123,7 +137,7 @@ fn usage_errors_exit_with_2() {
     --- stderr
     error: no result has the label or key `nothing` (a key needs 4 digits or more)
 
-    hint: `runner plan RECIPE` lists labels and keys
+    hint: `runner ls` lists runs, `runner plan RECIPE` labels and keys
     ");
     for arguments in
         [["run", "missing.toml"], ["plan", "missing.toml"], ["check", "missing.toml"], ["report", "missing.toml"]]

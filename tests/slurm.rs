@@ -126,7 +126,7 @@ impl Slurm {
             "
         )
         .lines()
-        .map(|line| format!("{}\n", line.trim()))
+        .flat_map(|line| [line.trim(), "\n"])
         .collect()
     }
 
@@ -234,9 +234,9 @@ fn a_sweep_on_slurm_ends_like_a_local_one() {
     let failed = status(&diverges);
     assert_eq!(failed["state"], "failed", "{failed}");
     assert!(failed["error"].as_str().unwrap().contains(" at iteration "), "{failed}");
-    let states: Vec<Value> = plan.iter().map(|node| status(node["key"].as_str().unwrap())["state"].clone()).collect();
-    let count = |state: &str| states.iter().filter(|found| *found == state).count();
-    assert_eq!((count("done"), count("failed"), count("skipped")), (47, 1, 2), "{states:?}");
+    let ends: Vec<Value> = plan.iter().map(|node| status(node["key"].as_str().unwrap())["state"].clone()).collect();
+    let count = |state: &str| ends.iter().filter(|found| *found == state).count();
+    assert_eq!((count("done"), count("failed"), count("skipped")), (47, 1, 2), "{ends:?}");
 
     let local = lab.said(&["run", "sweep.toml", "--store", "local", "--out", "reports/local"]);
     assert_eq!(local.code, Some(1), "{}", local.err);

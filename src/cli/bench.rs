@@ -133,7 +133,7 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let threads = settings.threads.get();
     output::data(&format!(
         "{}\n{} parameters, {threads} threads{memory}",
-        output::table(["part", "median s", "fastest s", "tokens/s"], &rows),
+        output::table(&["part", "median s", "fastest s", "tokens/s"], &rows),
         bench.parameters(),
     ))
 }

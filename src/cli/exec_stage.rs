@@ -10,7 +10,7 @@ use clap::Args;
 use super::output::{Failure, note};
 use super::{StoreArgs, interrupt, rooms};
 use crate::events::{Fan, JsonLines, Plain, Sink};
-use crate::launch::{Frozen, Keeper, State, Task};
+use crate::launch::{Frozen, Keeper, Task, TaskState};
 use crate::stage::node::Plan;
 use crate::stage::work::{Outcome, execute_node};
 use crate::store::Store;
@@ -55,7 +55,7 @@ pub(super) fn exec_stage(args: &ExecStageArgs) -> Result<(), Failure> {
     match outcome {
         Ok(Outcome::Done(_, true)) => Ok(()),
         Ok(Outcome::Done(_, false)) => {
-            keeper.set(State::Done, None);
+            keeper.set(TaskState::Done, None);
             note(format!("`{}` is done already", node.label));
             Ok(())
         }
@@ -65,7 +65,7 @@ pub(super) fn exec_stage(args: &ExecStageArgs) -> Result<(), Failure> {
         Err(missing) => {
             let causes: Vec<_> = missing.iter().map(|&index| cause(&run, &store, index)).collect();
             let message = format!("it is made from what is not there: {}", causes.join(", "));
-            keeper.set(State::Skipped, Some(message.clone()));
+            keeper.set(TaskState::Skipped, Some(message.clone()));
             Err(Failure::Stage(format!("stage `{}` is skipped: {message}", node.label)))
         }
     }
@@ -122,8 +122,8 @@ fn cause(run: &Frozen, store: &Store, index: usize) -> String {
     let node = &run.plan.nodes[index];
     let task = Task::find(run, store, node);
     match task.as_ref().map(|task| (task.state, task.error.as_deref())) {
-        Some((State::Failed, Some(error))) => format!("`{}` (failed: {error})", node.label),
-        Some((State::Skipped, _)) => format!("`{}` (skipped)", node.label),
+        Some((TaskState::Failed, Some(error))) => format!("`{}` (failed: {error})", node.label),
+        Some((TaskState::Skipped, _)) => format!("`{}` (skipped)", node.label),
         _ => format!("`{}`", node.label),
     }
 }

@@ -1,16 +1,17 @@
-//! `runner ls` and `runner show`: what is in the store.
+//! `runner show`: what a run or a result is.
 //!
 //! Reads manifests and the recipes' records; the results' own files are their readers' business.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::StoreArgs;
-use super::output::{self, Failure, ago, note, table};
+use super::output::{self, Failure, ago, now};
+use super::{StoreArgs, runs};
+use crate::events::duration;
+use crate::launch::{Board, Frozen, Standing, Submission, Summary};
 use crate::stage::reason::recall;
 use crate::store::{Artefact, Key, Lookup, Store};
 
@@ -18,84 +19,28 @@ use crate::store::{Artefact, Key, Lookup, Store};
 const PREFIX: usize = 4;
 
 #[derive(Args)]
-pub(super) struct LsArgs {
-    #[command(flatten)]
-    store: StoreArgs,
-    /// Write JSON
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args)]
 pub(super) struct ShowArgs {
-    /// A stage's label, or the first digits of a key
-    #[arg(value_name = "KEY-OR-LABEL")]
+    /// A run (id, tag, or a recipe's name for its last run), a stage's label, or the first digits of a key
+    #[arg(value_name = "RUN-OR-LABEL-OR-KEY")]
     name: String,
     #[command(flatten)]
     store: StoreArgs,
-    /// Write the manifest as JSON
+    /// Write JSON: of a run its summary and stages, of a result its manifest
     #[arg(long)]
     json: bool,
-}
-
-/// A recipe as the store knows it.
-struct Known {
-    recipe: String,
-    stages: usize,
-    done: usize,
-    failed: usize,
-    /// When its newest result was begun.
-    newest: Option<u64>,
-}
-
-pub(super) fn ls(args: &LsArgs) -> Result<(), Failure> {
-    let store = args.store.open()?;
-    let recipes: Vec<Known> = store.recipes()?.into_iter().filter_map(|name| known(&store, name)).collect();
-    let age = |known: &Known| known.newest.map(|newest| now().saturating_sub(newest));
-    if args.json {
-        let rows = recipes.iter().map(|known| {
-            let Known { recipe, stages, done, failed, .. } = known;
-            json!({ "recipe": recipe, "stages": stages, "done": done, "failed": failed, "age_seconds": age(known) })
-        });
-        return output::json(&Value::Array(rows.collect()));
-    }
-    if recipes.is_empty() {
-        note(format!("`{}` holds no runs", store.root().display()));
-        return Ok(());
-    }
-    let rows: Vec<_> = recipes
-        .iter()
-        .map(|known| {
-            let failed = if known.failed == 0 { String::new() } else { format!(", {} failed", known.failed) };
-            let stages = format!("{} of {} done{failed}", known.done, known.stages);
-            [known.recipe.clone(), stages, age(known).map_or_else(|| "-".to_owned(), ago)]
-        })
-        .collect();
-    output::data(&table(["recipe", "stages", "last result"], &rows))
 }
 
 pub(super) fn show(args: &ShowArgs) -> Result<(), Failure> {
     let store = args.store.open()?;
+    if let Some(run) = runs::found(&store, &args.name)? {
+        return show_run(&run, &store, args.json);
+    }
     let artefact = find(&store, &args.name)?;
     if args.json {
         let manifest = serde_json::to_value(&artefact.manifest).map_err(anyhow::Error::from)?;
         return output::json(&manifest);
     }
     output::data(&described(&artefact, now()))
-}
-
-fn known(store: &Store, recipe: String) -> Option<Known> {
-    let record = recall(store, &recipe)?;
-    let results: Vec<_> = record
-        .nodes
-        .values()
-        .filter_map(|node| match store.find(&node.stage, &node.key) {
-            Lookup::Found(artefact) => Some(artefact.manifest.provenance.started),
-            _ => None,
-        })
-        .collect();
-    let failed = record.nodes.values().filter(|node| node.error.is_some()).count();
-    Some(Known { recipe, stages: record.nodes.len(), done: results.len(), failed, newest: results.into_iter().max() })
 }
 
 /// The one result that `name` names: by label in any recipe's last plan, or by the first digits of its key.
@@ -134,10 +79,59 @@ fn unknown(name: &str, labels: &[String]) -> Failure {
         _ if planned => format!("stage `{name}` has no result yet\n\nhint: `runner plan` says why"),
         Some(label) => format!("no result has the label or key `{name}`; did you mean `{label}`?"),
         None => format!(
-            "no result has the label or key `{name}` (a key needs {PREFIX} digits or more)\n\nhint: `runner plan RECIPE` \
-             lists labels and keys"
+            "no result has the label or key `{name}` (a key needs {PREFIX} digits or more)\n\nhint: `runner ls` lists \
+             runs, `runner plan RECIPE` labels and keys"
         ),
     })
+}
+
+fn show_run(run: &Frozen, store: &Store, json: bool) -> Result<(), Failure> {
+    let summary = Summary::refresh(run, store)?;
+    let tags = runs::tags_by_run(store)?.remove(&run.id).unwrap_or_default();
+    let board = Board::of(run, store);
+    let standings = board.standings(run);
+    if json {
+        let nodes = run.plan.nodes.iter().zip(&standings);
+        let stages: Vec<_> = nodes
+            .map(|(node, (standing, _))| json!({ "label": node.label, "stage": node.stage, "key": node.key, "standing": standing }))
+            .collect();
+        return output::json(&json!({
+            "summary": summary, "tags": tags, "submission": run.submission, "axes": run.experiment.axes, "stages": stages,
+        }));
+    }
+    let mut text = format!("run {} ({})\n", run.id, summary.state.name());
+    section(&mut text, "tags", tags.iter());
+    let Submission { time, command_line, directory } = &run.submission;
+    section(&mut text, "made", [ago(now().saturating_sub(*time))].iter());
+    section(&mut text, "command", [command_line].into_iter());
+    section(&mut text, "in", [directory.display()].into_iter());
+    section(&mut text, "work", [duration(summary.work_seconds)].iter());
+    section(&mut text, "best", summary.headline.iter().map(runs::best));
+    section(
+        &mut text,
+        "axes",
+        run.experiment.axes.iter().map(|axis| {
+            let levels: Vec<_> = axis.levels.iter().map(|level| level.name.as_str()).collect();
+            format!("{}: {}", axis.name, levels.join(", "))
+        }),
+    );
+    if run.experiment.is_sweep() {
+        section(&mut text, "points", run.experiment.points.iter().map(|point| &point.name));
+    }
+    section(&mut text, "files", run.files.iter().map(|(path, hash)| format!("{} ({})", path.display(), &hash[..8])));
+    section(&mut text, "folder", [store.run_dir(&run.id).display()].into_iter());
+    section(&mut text, "report", run.report(store).iter().map(|report| report.dir.display()));
+    let rows: Vec<_> = run
+        .plan
+        .nodes
+        .iter()
+        .zip(&standings)
+        .map(|(node, (standing, _))| {
+            let why = if let Standing::Failed { error } = standing { format!(": {error}") } else { String::new() };
+            [node.label.clone(), node.key.short().to_owned(), format!("{}{why}", standing.name())]
+        })
+        .collect();
+    output::data(&format!("{text}\n{}", output::table(&["stage", "key", "state"], &rows)))
 }
 
 fn described(artefact: &Artefact, now: u64) -> String {
@@ -173,10 +167,6 @@ fn described(artefact: &Artefact, now: u64) -> String {
 fn section(text: &mut String, name: &str, lines: impl Iterator<Item = impl std::fmt::Display>) {
     for (i, line) in lines.enumerate() {
         let name = if i == 0 { name } else { "" };
-        writeln!(text, "  {name:8} {line}").expect("a string takes all that is written to it");
+        writeln!(text, "  {name:9} {line}").expect("a string takes all that is written to it");
     }
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
 }

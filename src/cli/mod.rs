@@ -3,9 +3,13 @@
 //! Talk goes to stderr, data to stdout. Exit codes: 0 done, 1 a stage failed, 2 recipe or usage, 130 interrupted. The work
 //! is done in the other rooms.
 
+mod archive;
 mod bench;
+mod compare;
 mod exec_stage;
+mod gc;
 mod generate;
+mod grid;
 mod inspect;
 mod interrupt;
 mod label;
@@ -13,9 +17,11 @@ mod output;
 mod plan;
 mod rooms;
 mod run;
+mod runs;
 mod score;
 mod slurm;
 mod stored;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,10 +57,24 @@ enum Command {
     ExecStage(exec_stage::ExecStageArgs),
     /// Take a run that was handed to Slurm out of its queue
     Cancel(slurm::CancelArgs),
-    /// List the recipes that the store has results of
-    Ls(inspect::LsArgs),
-    /// Show what a result is and where it comes from
+    /// List the runs of the store, the last active first
+    Ls(runs::LsArgs),
+    /// Show what a run or a result is and where it comes from
     Show(inspect::ShowArgs),
+    /// Follow a run that is at work, here or elsewhere
+    Watch(watch::WatchArgs),
+    /// Say what differs between two runs or recipes, and which stages they share
+    Diff(compare::DiffArgs),
+    /// Compare what came of runs, or of the points of a sweep
+    Compare(compare::CompareArgs),
+    /// Give a run a name, or list the names
+    Tag(runs::TagArgs),
+    /// Remove from the store what nobody needs; says first what that is
+    Gc(gc::GcArgs),
+    /// Write a run with its results to one file
+    Export(archive::ExportArgs),
+    /// Take such a file into a store
+    Import(archive::ImportArgs),
     /// Align texts or token ids and label what an edit changed
     Label(label::LabelArgs),
     /// Let a trained policy answer prompts
@@ -136,8 +156,15 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Report(args) => run::report(&args),
         Command::ExecStage(args) => exec_stage::exec_stage(&args),
         Command::Cancel(args) => slurm::cancel(&args),
-        Command::Ls(args) => inspect::ls(&args),
+        Command::Ls(args) => runs::ls(&args),
         Command::Show(args) => inspect::show(&args),
+        Command::Watch(args) => watch::watch(&args),
+        Command::Diff(args) => compare::diff(&args),
+        Command::Compare(args) => compare::compare(&args),
+        Command::Tag(args) => runs::tag(&args),
+        Command::Gc(args) => gc::gc(&args),
+        Command::Export(args) => archive::export(&args),
+        Command::Import(args) => archive::import(&args),
         Command::Label(args) => label::label(&args),
         Command::Generate(args) => generate::generate(&args),
         Command::Score(args) => score::score(&args),

@@ -5,6 +5,7 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Why a command did not do what was asked.
 #[derive(Debug)]
@@ -79,19 +80,36 @@ pub(super) fn note(text: impl Display) {
 }
 
 /// `rows` under `head`, columns aligned on the left.
-pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
-    let mut widths = head.map(|name| name.chars().count());
+pub(super) fn table<H: AsRef<str>, R: AsRef<[String]>>(head: &[H], rows: &[R]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|name| name.as_ref().chars().count()).collect();
     for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
+        for (width, cell) in widths.iter_mut().zip(row.as_ref()) {
             *width = cell.chars().count().max(*width);
         }
     }
-    let line = |cells: [&str; N]| {
-        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded = cells.zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
-    let body = rows.iter().map(|row| line(row.each_ref().map(String::as_str)));
-    std::iter::once(line(head)).chain(body).collect::<Vec<_>>().join("\n")
+    let body = rows.iter().map(|row| line(&mut row.as_ref().iter().map(String::as_str)));
+    std::iter::once(line(&mut head.iter().map(AsRef::as_ref))).chain(body).collect::<Vec<_>>().join("\n")
+}
+
+/// A number of bytes, in the largest unit that fits.
+pub(super) fn size(bytes: u64) -> String {
+    let mut units = ["KiB", "MiB", "GiB", "TiB"].into_iter();
+    let (mut count, mut unit) = (bytes as f64, "B");
+    while count >= 1024.0
+        && let Some(larger) = units.next()
+    {
+        (count, unit) = (count / 1024.0, larger);
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{count:.1} {unit}") }
+}
+
+/// Seconds since 1970-01-01 UTC.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
 }
 
 /// How long ago, in the largest unit that fits.
@@ -112,7 +130,12 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
         let rows = [["a".to_owned(), "1".to_owned()], ["größer".to_owned(), "22".to_owned()]];
-        assert_eq!(table(["x", "count"], &rows), "x       count\na       1\ngrößer  22");
+        assert_eq!(table(&["x", "count"], &rows), "x       count\na       1\ngrößer  22");
+    }
+
+    #[test]
+    fn sizes_have_the_unit_that_fits() {
+        assert_eq!([0, 1023, 1024, 1_572_864].map(size), ["0 B", "1023 B", "1.0 KiB", "1.5 MiB"]);
     }
 
     #[test]

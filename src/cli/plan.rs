@@ -105,7 +105,7 @@ fn by_kind(plan: &Plan, statuses: &[Status]) -> String {
             ]
         })
         .collect();
-    table(["stage", "one by one", "different", "shared", "cached", "to run"], &rows)
+    table(&["stage", "one by one", "different", "shared", "cached", "to run"], &rows)
 }
 
 pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
@@ -142,7 +142,7 @@ fn as_table(plan: &Plan, statuses: &[Status]) -> String {
             [node.label.clone(), node.stage.to_string(), node.key.short().to_owned(), status.to_string()]
         })
         .collect();
-    table(["label", "stage", "key", "status"], &rows)
+    table(&["label", "stage", "key", "status"], &rows)
 }
 
 fn as_json(planned: &Planned, statuses: &[Status]) -> Value {

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::output::Failure;
-use crate::events::Emitter;
+use crate::events::{Emitter, JsonLines};
 use crate::labels::{self, Diff};
 use crate::launch::{self, Frozen};
 use crate::recipe::Experiment;
@@ -68,6 +68,17 @@ pub(super) fn submit(experiment: Experiment, store: &Store) -> Result<Frozen, Fa
     Frozen::submit(experiment, store).map_err(|error| Failure::usage(format!("{error:#}")))
 }
 
+/// The same, by a process that goes to work on it: what happens goes to the events.
+pub(super) fn begin(experiment: Experiment, store: &Store) -> Result<(Frozen, JsonLines), Failure> {
+    Frozen::begin(experiment, store).map_err(|error| Failure::usage(format!("{error:#}")))
+}
+
+/// The run that the recipe at `path` would be.
+pub(super) fn freeze(path: &Path) -> Result<Frozen, Failure> {
+    let loaded = recipe::load(path, &[]).map_err(|faults| Failure::Recipe(faults.to_string()))?;
+    Frozen::new(loaded.experiment).map_err(|error| Failure::usage(format!("{error:#}")))
+}
+
 pub(super) fn run_stage(
     run: &Frozen,
     store: &Store,
@@ -119,8 +130,8 @@ pub(super) fn point(experiment: &Experiment, name: &str) -> Result<Experiment, F
         Some(near) => format!("\n\nhint: did you mean `{near}`?"),
         None => String::new(),
     };
-    let list = names.iter().map(|name| format!("\n  {name}")).collect::<String>();
-    Err(Failure::usage(format!("`{}` has no point `{name}`; its points are{list}{hint}", experiment.name)))
+    let list = names.join("\n  ");
+    Err(Failure::usage(format!("`{}` has no point `{name}`; its points are\n  {list}{hint}", experiment.name)))
 }
 
 pub(super) fn diff_words(original: &str, edited: &str) -> Diff {

@@ -14,7 +14,7 @@ use super::output::{self, Failure, note};
 use super::rooms::{self, Planned};
 use super::{RecipeArgs, StoreArgs, interrupt, slurm};
 use crate::events::{Bars, Fan, JsonLines, Plain, Sink};
-use crate::launch::Frozen;
+use crate::launch::{self, Frozen};
 use crate::recipe::Experiment;
 use crate::recipe::launch::Local;
 use crate::stage::execute::{Summary, execute};
@@ -166,15 +166,12 @@ pub(super) fn report(args: &ReportArgs) -> Result<(), Failure> {
 }
 
 fn complete(experiment: Experiment, store: &Store, limits: Limits, out: Option<&Path>) -> Result<(), Failure> {
-    let run = rooms::submit(experiment, store)?;
-    let plan = &run.plan;
-    let out = out.map_or_else(|| Path::new("reports").join(&plan.recipe), Path::to_owned);
+    let out = out.map_or_else(|| Path::new("reports").join(&experiment.name), Path::to_owned);
     let log = out.join("events.jsonl");
     let log =
         JsonLines::open(&log).map_err(|error| Failure::usage(format!("cannot write `{}`: {error}", log.display())))?;
-    let own = run.events_file(store);
-    let own =
-        JsonLines::open(&own).map_err(|error| Failure::Stage(format!("cannot write `{}`: {error}", own.display())))?;
+    let (run, own) = rooms::begin(experiment, store)?;
+    let plan = &run.plan;
     let screen: Box<dyn Sink> =
         if io::stderr().is_terminal() { Box::<Bars>::default() } else { Box::<Plain>::default() };
     let fail_fast = limits.fail_fast;
@@ -186,6 +183,7 @@ fn complete(experiment: Experiment, store: &Store, limits: Limits, out: Option<&
     if stop.is_asked() {
         interrupt::end(&*sink);
     }
+    launch::Summary::refresh(&run, store)?;
     if run.experiment.is_sweep() {
         export_sweep(&run.experiment(store), store, &out)?;
     } else if let Some(artefact) = report_of(plan, &summary) {

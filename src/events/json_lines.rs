@@ -3,7 +3,7 @@
 //! Appends: a run that continues another one continues its file. Every line is written as it happens, so that a kill
 //! loses none.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -43,6 +43,25 @@ impl JsonLines {
         let file = File::options().create(true).append(true).open(path)?;
         Ok(Self { path: path.to_owned(), file: Mutex::new(Some(file)) })
     }
+
+    /// As [`JsonLines::open`], and locks the file as long as it is open: whoever reads it then knows that its writer lives.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn attended(path: &Path) -> io::Result<Self> {
+        let lines = Self::open(path)?;
+        if let Some(file) = lines.file.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            // Waits for a reader that looks right now. A file system without locks costs the knowledge, not the run.
+            let _ = file.lock();
+        }
+        Ok(lines)
+    }
+}
+
+/// Whether the writer that opened the file at `path` with [`JsonLines::attended`] is still at work.
+#[must_use]
+pub fn is_attended(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 impl Sink for JsonLines {
@@ -85,5 +104,16 @@ mod tests {
         assert!(lines.windows(2).all(|pair| pair[0].time <= pair[1].time));
         assert!(lines[0].time > 1.7e9, "seconds since the epoch");
         assert_eq!(lines.into_iter().map(|line| line.event).collect::<Vec<_>>(), events);
+    }
+
+    #[test]
+    fn a_file_is_attended_as_long_as_its_writer_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events/here-1.jsonl");
+        assert!(!is_attended(&path));
+        let writer = JsonLines::attended(&path).unwrap();
+        assert!(is_attended(&path));
+        drop(writer);
+        assert!(!is_attended(&path));
     }
 }

@@ -17,9 +17,10 @@ use serde::{Deserialize, Serialize};
 
 pub use bars::Bars;
 pub use fan::Fan;
-pub use json_lines::{JsonLines, Timed};
+pub use json_lines::{JsonLines, Timed, is_attended};
 pub use memory::Memory;
 pub use plain::Plain;
+pub use sentence::duration;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -39,7 +39,8 @@ pub(super) fn sentence(event: &Event) -> Option<String> {
 }
 
 /// Seconds as a person says them.
-pub(super) fn duration(seconds: f64) -> String {
+#[must_use]
+pub fn duration(seconds: f64) -> String {
     if seconds < 59.95 {
         return format!("{seconds:.1} s");
     }

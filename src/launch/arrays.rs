@@ -10,6 +10,9 @@ use crate::recipe::launch::Resources;
 use crate::stage::node::{Plan, Stage};
 use crate::units::Count;
 
+/// Tasks that are alike in kind and level, by what they need.
+type Alike = Vec<(Resources, Vec<usize>)>;
+
 /// Tasks of one kind that need the same and wait for the same arrays.
 #[derive(Clone, Debug)]
 pub struct Array {
@@ -23,15 +26,12 @@ pub struct Array {
     pub after: Vec<usize>,
 }
 
-/// Nodes that need the same.
-type Alike = (Resources, Vec<usize>);
-
 /// The nodes of `plan` that are `chosen` as arrays: one a level of the plan, kind and need, in pieces of at most
 /// `max_size` tasks where the recipe says nothing else. An array stands after all that it waits for.
 #[must_use]
 pub fn arrays(plan: &Plan, experiment: &Experiment, chosen: &BTreeSet<usize>, max_size: usize) -> Vec<Array> {
     let mut levels = BTreeMap::new();
-    let mut groups: BTreeMap<(usize, Stage), Vec<Alike>> = BTreeMap::new();
+    let mut groups: BTreeMap<(usize, Stage), Alike> = BTreeMap::new();
     for &index in chosen {
         let node = &plan.nodes[index];
         let below = node.inputs.iter().filter_map(|input| levels.get(&input.node)).max();

@@ -11,6 +11,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::Summary;
+use crate::events::JsonLines;
 use crate::recipe::{Experiment, Recipe};
 use crate::stage;
 use crate::stage::node::{Node, Plan};
@@ -53,6 +55,19 @@ pub struct Submission {
 }
 
 impl Frozen {
+    /// Submits `experiment` and opens this process's events: from here on the run counts as at work.
+    ///
+    /// # Errors
+    /// As [`Frozen::submit`].
+    pub fn begin(experiment: Experiment, store: &Store) -> Result<(Self, JsonLines)> {
+        let _guard = store.share()?;
+        let run = Self::submit(experiment, store)?;
+        let path = run.events_file(store);
+        let events = JsonLines::attended(&path).with_context(|| format!("cannot write `{}`", path.display()))?;
+        Summary::refresh(&run, store)?;
+        Ok((run, events))
+    }
+
     /// Plans `experiment` and writes it down in `store`, with a copy of every file that it names. Submitted again, it is
     /// the same run, and what stands in the store stays.
     ///
@@ -105,11 +120,10 @@ impl Frozen {
         serde_json::from_slice(&bytes).with_context(|| format!("run `{}`", path.display()))
     }
 
-    /// Where this process writes what happens: every process that works on the run has a file of its own, so that none
-    /// waits for another, also on a shared file system.
+    /// Where this process writes what happens.
     #[must_use]
     pub fn events_file(&self, store: &Store) -> PathBuf {
-        store.run_dir(&self.id).join("events").join(format!("{}-{}.jsonl", host(), std::process::id()))
+        super::history::folder(store, &self.id).join(super::history::own_file())
     }
 
     /// The recipe that `node` is computed with. A file that was changed since is taken from the store's copy.
@@ -118,9 +132,7 @@ impl Frozen {
     /// When `node` is none of this run's.
     #[must_use]
     pub fn recipe(&self, node: &Node, store: &Store) -> Recipe {
-        let mut recipe = self.experiment.points[node.points[0]].recipe.clone();
-        self.place_files(&mut recipe, store);
-        recipe
+        self.point(node.points[0], store)
     }
 
     /// What it asks for, with changed files taken from the store's copies: its points have the keys of the plan.
@@ -129,6 +141,17 @@ impl Frozen {
         let mut experiment = self.experiment.clone();
         experiment.points.iter_mut().for_each(|point| self.place_files(&mut point.recipe, store));
         experiment
+    }
+
+    /// The recipe of the point with index `point`, files as in [`Frozen::recipe`].
+    ///
+    /// # Panics
+    /// When there is no such point.
+    #[must_use]
+    pub fn point(&self, point: usize, store: &Store) -> Recipe {
+        let mut recipe = self.experiment.points[point].recipe.clone();
+        self.place_files(&mut recipe, store);
+        recipe
     }
 
     fn place_files(&self, recipe: &mut Recipe, store: &Store) {

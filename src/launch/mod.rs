@@ -1,16 +1,30 @@
-//! From an experiment to work in progress: the run as it was submitted, and who carries it out.
+//! From an experiment to work in progress: the run as it was submitted, and who carries it out; then living with many of
+//! them.
 //!
 //! A run is frozen when it is submitted, so that editing the recipe afterwards changes nothing that is queued. What a stage
-//! does is `stage`'s.
+//! does is `stage`'s, how things are shown `cli`'s.
 
+pub mod archive;
+pub mod gc;
+pub mod names;
 pub mod slurm;
 
 mod arrays;
+mod board;
+mod difference;
 mod frozen;
+mod history;
+mod outcome;
 mod resources;
+mod summary;
 mod tasks;
 
 pub use arrays::{Array, arrays};
+pub use board::{Board, Standing};
+pub use difference::{Change, Difference, Values, difference};
 pub use frozen::{Frozen, Submission, host};
+pub use history::{History, Phase, StageHistory};
+pub use outcome::Headline;
 pub use resources::{demand, local_limits, needs, resources};
-pub use tasks::{Keeper, State, Task, remember};
+pub use summary::{State, Summaries, Summary};
+pub use tasks::{Keeper, Task, TaskState, remember};

@@ -10,6 +10,7 @@ use super::responses::pairs;
 use super::reward;
 use crate::data::world::World;
 use crate::data::{Prompt, Response};
+use crate::events::Emitter;
 use crate::judge::{self, Verdict};
 use crate::ppo::train::Snapshot;
 use crate::ppo::watch::Habits;
@@ -43,7 +44,7 @@ pub(super) struct Point {
     pub(super) habits: Habits,
 }
 
-pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Result<()> {
+pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitter: &Emitter) -> Result<()> {
     let setting = &config.setting;
     let tokenizer = setting.tokenizer(inputs)?;
     let data = dataset(inputs)?;
@@ -60,7 +61,9 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Re
             .zip(&baseline)
             .map(|(ours, theirs)| ours.against(theirs))
             .collect();
-        Point { step: snapshot.step, win_rate: outcomes.iter().sum::<f64>() / outcomes.len().max(1) as f64, habits }
+        let win_rate = outcomes.iter().sum::<f64>() / outcomes.len().max(1) as f64;
+        emitter.metrics(snapshot.step, [("win_rate", win_rate)]);
+        Point { step: snapshot.step, win_rate, habits }
     });
     let curve = curve.collect();
     let judgements = Judgements {

@@ -34,7 +34,7 @@ use serde::de::DeserializeOwned;
 pub use opened::{Opened, Scores};
 pub use plan::{plan, plan_recipe};
 pub use policy::Policy;
-pub use report::sweep_report;
+pub use report::{outcome, sweep_report};
 pub use training::Interrupted;
 
 use self::execute::Inputs;
@@ -68,7 +68,7 @@ pub fn run(
         Stage::Reward => reward::run(&config(node)?, inputs, workspace, &recorder),
         Stage::Ppo => ppo::run(&config(node)?, inputs, workspace, &recorder),
         Stage::Responses => responses::run(&config(node)?, inputs, workspace, emitter),
-        Stage::Judgements => judgements::run(&config(node)?, inputs, workspace),
+        Stage::Judgements => judgements::run(&config(node)?, inputs, workspace, emitter),
         Stage::Report => report::run(&config(node)?, inputs, workspace),
     }
 }

@@ -16,7 +16,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -70,16 +70,25 @@ pub struct Owner {
 impl Owner {
     /// This process, in a new claim.
     fn new() -> Self {
-        static MACHINE: OnceLock<(String, String)> = OnceLock::new();
-        let (host, machine) = MACHINE.get_or_init(|| {
-            let read = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
-            let host = read("/proc/sys/kernel/hostname").or_else(uname).unwrap_or_default();
-            let machine = read("/proc/sys/kernel/random/boot_id").unwrap_or_else(|| host.clone());
-            (host, machine)
-        });
-        let (host, machine) = (host.clone(), machine.clone());
+        let (host, machine) = here().clone();
         Self { host, machine, pid: std::process::id(), nonce: RandomState::new().hash_one(()) as u32 }
     }
+
+    /// Whether its file locks are to be seen from here.
+    pub(super) fn is_of_this_machine(&self) -> bool {
+        self.machine == here().1
+    }
+}
+
+/// This machine's name, and the machine since it was started.
+fn here() -> &'static (String, String) {
+    static HERE: OnceLock<(String, String)> = OnceLock::new();
+    HERE.get_or_init(|| {
+        let read = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+        let host = read("/proc/sys/kernel/hostname").or_else(uname).unwrap_or_default();
+        let machine = read("/proc/sys/kernel/random/boot_id").unwrap_or_else(|| host.clone());
+        (host, machine)
+    })
 }
 
 impl fmt::Display for Owner {
@@ -151,9 +160,8 @@ pub(super) fn take(
     loop {
         let survey = Survey::of(dir)?;
         if let Some(pulse) = survey.claims.last().and_then(|&token| look(dir, token)) {
-            let is_ours = |owner: &Owner| owner.machine == Owner::new().machine;
             // Who holds the lock knows that nobody else on this machine is alive.
-            let is_dead = sharing.locks && pulse.owner.as_ref().is_some_and(is_ours);
+            let is_dead = sharing.locks && pulse.owner.as_ref().is_some_and(Owner::is_of_this_machine);
             // Looks are counted, not time: who was stopped itself has seen nothing meanwhile.
             silence = if last.as_ref() == Some(&pulse) { silence + sharing.look_every() } else { Duration::ZERO };
             if !is_dead && silence < sharing.patience {
@@ -175,6 +183,12 @@ pub(super) fn take(
 pub(super) fn owner(dir: &Path) -> Option<Owner> {
     let survey = Survey::of(dir).ok()?;
     survey.claims.last().and_then(|&token| look(dir, token)?.owner)
+}
+
+/// When the newest claim in `dir` last beat, by the file system's clock: to show, and to be careful, not to decide by.
+pub(super) fn last_beat(dir: &Path) -> Option<SystemTime> {
+    let token = Survey::of(dir).ok()?.claims.last().copied()?;
+    fs::metadata(path(dir, token)).ok()?.modified().ok()
 }
 
 /// The step of the last good checkpoint in `dir`, whoever saved it.
@@ -214,7 +228,11 @@ impl Held {
         let owner = Owner::new();
         let mut held = Self { dir: dir.to_owned(), token, owner, heart: None };
         let line = serde_json::json!(held.owner).to_string() + "\n";
-        file.write_all(line.as_bytes()).map_err(at("write", &path))?;
+        if let Err(error) = file.write_all(line.as_bytes()) {
+            // A claim that names nobody would be waited for.
+            let _ = fs::remove_file(&path);
+            return Err(at("write", &path)(error));
+        }
         // Whoever looked long ago may have created a token that has been passed since.
         if Survey::of(dir)?.claims.last() != Some(&token) {
             return Ok(None);

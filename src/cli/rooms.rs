@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::output::Failure;
+use super::output::{Failure, note};
 use crate::events::{Emitter, JsonLines};
 use crate::labels::{self, Diff};
 use crate::launch::{self, Frozen};
@@ -16,7 +16,7 @@ use crate::recipe::diagnostics::did_you_mean;
 use crate::recipe::launch::Local;
 use crate::stage::execute::Inputs;
 use crate::stage::limits::Limits;
-use crate::stage::node::{Node, Plan};
+use crate::stage::node::{Demand, Node, Plan};
 use crate::stage::stop::Stop;
 use crate::store::{Artefact, Store, Workspace};
 use crate::{recipe, report, stage};
@@ -68,9 +68,19 @@ pub(super) fn submit(experiment: Experiment, store: &Store) -> Result<Frozen, Fa
     Frozen::submit(experiment, store).map_err(|error| Failure::usage(format!("{error:#}")))
 }
 
-/// The same, by a process that goes to work on it: what happens goes to the events.
-pub(super) fn begin(experiment: Experiment, store: &Store) -> Result<(Frozen, JsonLines), Failure> {
-    Frozen::begin(experiment, store).map_err(|error| Failure::usage(format!("{error:#}")))
+/// The same, by a process that goes to work on it: what happens goes to the events. Where nothing has to run, a store that
+/// may only be read will do, and the run is not written down.
+pub(super) fn begin(experiment: Experiment, store: &Store) -> Result<(Frozen, Option<JsonLines>), Failure> {
+    let error = match Frozen::begin(experiment.clone(), store) {
+        Ok((run, events)) => return Ok((run, Some(events))),
+        Err(error) => error,
+    };
+    let run = Frozen::new(experiment)?;
+    if launch::demand(&run.plan, store).contains(&Demand::Run) {
+        return Err(error.into());
+    }
+    note(format!("warning: this run is not written down: {error:#}"));
+    Ok((run, None))
 }
 
 /// The run that the recipe at `path` would be.

@@ -175,7 +175,9 @@ fn complete(experiment: Experiment, store: &Store, limits: Limits, out: Option<&
     let screen: Box<dyn Sink> =
         if io::stderr().is_terminal() { Box::<Bars>::default() } else { Box::<Plain>::default() };
     let fail_fast = limits.fail_fast;
-    let sink = Arc::new(Fan::new(vec![Box::new(log), Box::new(own), screen]));
+    let is_recorded = own.is_some();
+    let own = own.map(|own| Box::new(own) as Box<dyn Sink>);
+    let sink = Arc::new(Fan::new([Box::new(log) as Box<dyn Sink>, screen].into_iter().chain(own).collect()));
     let stop = interrupt::listen(sink.clone())?;
     let summary = execute(plan, store, &*sink, limits, &stop, &|node, inputs, workspace, emitter| {
         rooms::run_stage(&run, store, node, inputs, workspace, emitter, &stop)
@@ -183,7 +185,9 @@ fn complete(experiment: Experiment, store: &Store, limits: Limits, out: Option<&
     if stop.is_asked() {
         interrupt::end(&*sink);
     }
-    launch::Summary::refresh(&run, store)?;
+    if is_recorded {
+        launch::Summary::refresh(&run, store)?;
+    }
     if run.experiment.is_sweep() {
         export_sweep(&run.experiment(store), store, &out)?;
     } else if let Some(artefact) = report_of(plan, &summary) {

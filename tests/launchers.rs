@@ -155,6 +155,9 @@ fn without_slurm_the_message_says_so() {
     let said = lab.said(&["run", "tiny.toml", "--dry-run"]);
     assert_eq!(said.code, Some(2));
     assert!(said.err.contains("add `--launcher slurm`"), "{}", said.err);
+    let said = lab.said(&["run", "tiny.toml", "--launcher", "slurm", "--jobs", "4"]);
+    assert_eq!(said.code, Some(2));
+    assert!(said.err.contains("is `max_parallel` in `[launch.slurm]`"), "{}", said.err);
 }
 
 #[test]
@@ -191,6 +194,13 @@ fn single_stages_make_the_same_results_as_a_run() {
     assert_eq!((&status("data")["state"], &status("data")["attempt"]), (&"done".into(), &1.into()));
     assert_eq!((&status("sft")["state"], &status("ppo")["state"]), (&"skipped".into(), &"queued".into()));
     assert!(files(&folder.join("events")).len() >= 2, "a file a process");
+
+    let written = fs::read_to_string(&path).unwrap();
+    fs::write(&path, written.replacen("\"stage\":\"edits\",\"version\":1", "\"stage\":\"edits\",\"version\":0", 1))
+        .unwrap();
+    let older = lab.said(&["exec-stage", &id, &key(&lab, "edits")]);
+    assert_eq!(older.code, Some(2));
+    assert!(older.err.contains("expected version 0 of the code of `edits` stages, found 1"), "{}", older.err);
 
     for (arguments, expected) in [
         (["exec-stage", "nothing", "0"], "no run `nothing` in the store `.runner`: there are `launch-"),

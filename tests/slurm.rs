@@ -6,6 +6,7 @@
 
 mod tiny;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -125,7 +126,7 @@ impl Slurm {
             "
         )
         .lines()
-        .map(|line| format!("{}\n", line.trim()))
+        .flat_map(|line| [line.trim(), "\n"])
         .collect()
     }
 
@@ -233,13 +234,18 @@ fn a_sweep_on_slurm_ends_like_a_local_one() {
     let failed = status(&diverges);
     assert_eq!(failed["state"], "failed", "{failed}");
     assert!(failed["error"].as_str().unwrap().contains(" at iteration "), "{failed}");
-    let states: Vec<Value> = plan.iter().map(|node| status(node["key"].as_str().unwrap())["state"].clone()).collect();
-    let count = |state: &str| states.iter().filter(|found| *found == state).count();
-    assert_eq!((count("done"), count("failed"), count("skipped")), (47, 1, 2), "{states:?}");
+    let ends: Vec<Value> = plan.iter().map(|node| status(node["key"].as_str().unwrap())["state"].clone()).collect();
+    let count = |state: &str| ends.iter().filter(|found| *found == state).count();
+    assert_eq!((count("done"), count("failed"), count("skipped")), (47, 1, 2), "{ends:?}");
 
-    let local = lab.said(&["run", "sweep.toml", "--store", "local", "--out", "local"]);
+    let local = lab.said(&["run", "sweep.toml", "--store", "local", "--out", "reports/local"]);
     assert_eq!(local.code, Some(1), "{}", local.err);
     assert_same(&results(&lab.path("local")), &results(&lab.path(".runner")));
+    let (submitted, local) = (report(&lab.path("reports/sweep")), report(&lab.path("reports/local")));
+    assert_eq!(submitted.keys().collect::<Vec<_>>(), local.keys().collect::<Vec<_>>());
+    let different: Vec<_> =
+        local.iter().filter(|(name, bytes)| submitted[*name] != **bytes).map(|pair| pair.0).collect();
+    assert_eq!(different, Vec::<&PathBuf>::new());
 
     submitted_again(&slurm, &lab, &run);
     a_single_recipe(&slurm, &lab);
@@ -263,16 +269,24 @@ fn submitted_again(slurm: &Slurm, lab: &Lab, run: &Path) {
     slurm.until("the queue is empty", || slurm.is_empty());
 }
 
+/// Every file of a sweep's report, without the log of the run.
+fn report(out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let names = tiny::files(out).into_iter().filter(|name| !name.ends_with("events.jsonl"));
+    let files: BTreeMap<_, _> = names.map(|name| (name.clone(), fs::read(out.join(name)).unwrap())).collect();
+    assert!(files.len() > 3, "{:?}", files.keys());
+    files
+}
+
 fn a_single_recipe(slurm: &Slurm, lab: &Lab) {
     slurm.submit(lab, "tiny.toml");
     slurm.until("the queue is empty", || slurm.is_empty());
-    let report = |out: &str| {
+    let numbers = |out: &str| {
         let mut report = json(&lab.path(out).join("report.json")).unwrap();
         for key in ["provenance", "stages"] {
             report.as_object_mut().unwrap().remove(key);
         }
         report
     };
-    lab.said(&["run", "tiny.toml", "--store", "local", "--out", "local"]).fine();
-    assert_eq!(report("reports/tiny"), report("local"));
+    lab.said(&["run", "tiny.toml", "--store", "local", "--out", "single"]).fine();
+    assert_eq!(numbers("reports/tiny"), numbers("single"));
 }

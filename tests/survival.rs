@@ -39,9 +39,9 @@ fn wait_until(child: &mut Child, mut now: impl FnMut() -> bool) -> bool {
 /// One variant for every kind of trainer.
 const KINDS: &str = r#"
 extends = "tiny.toml"
-sft.steps = 40
-reward.epochs = 4
-ppo.steps = 12
+sft.steps = 60
+reward.epochs = 12
+ppo.steps = 20
 checkpoints.every_steps = 1
 
 [[variants]]
@@ -70,13 +70,14 @@ fn next(state: &mut u64, end: u64) -> u64 {
 fn killed_again_and_again_it_ends_with_the_same_bytes() {
     let lab = Lab::new();
     lab.write("kinds.toml", KINDS);
-    let arguments = |place| ["run", "kinds.toml", "--store", place, "--out", place];
+    // As many at once as there are trainers of a kind: all of them are killed, whichever comes first in the plan.
+    let arguments = |place| ["run", "kinds.toml", "--jobs", "4", "--store", place, "--out", place];
     let whole = lab.said(&arguments("whole")).fine();
     let (store, log) = (lab.path("killed"), lab.path("killed/events.jsonl"));
     let trainers = ["sft/", "reward/sequence/", "reward/token/", "reward/tlcr/", "ppo/"];
     let (mut kills, mut results_before, mut random) = (0, BTreeSet::new(), 1);
     // For every trainer a few kills in its middle, each followed by one when the clock says.
-    for (round, trainer) in trainers.iter().flat_map(|trainer| [trainer; 3]).enumerate() {
+    for (round, trainer) in trainers.iter().flat_map(|trainer| [trainer; 2]).enumerate() {
         for by_clock in [false, true] {
             let seen = fs::read(&log).map_or(0, |bytes| bytes.len());
             let mut command = lab.runner(&arguments("killed"));
@@ -90,8 +91,12 @@ fn killed_again_and_again_it_ends_with_the_same_bytes() {
                     let at_work = |line: &&str| line.contains("\"progress\"") && line.contains(of);
                     text.lines().filter(at_work).count() as u64
                 };
-                // A trainer that was done before leaves the later ones to be killed.
-                if by_clock { slept > patience } else { progress(trainer) > steps || progress("") > 30 }
+                // Something is left for the rounds to come.
+                if by_clock {
+                    slept > patience || progress("") > 12
+                } else {
+                    progress(trainer) > steps || progress("") > 150
+                }
             });
             thread::sleep(Duration::from_micros(next(&mut random, 8000)));
             child.kill().unwrap();

@@ -177,8 +177,8 @@ fn points_with_other_seeds_prompts_variants_and_budgets_are_compared_on_what_the
         "name = \"renamed\"\nvariants.sequence.name = \"only\"\n",
         "name = \"budget\"\nbudgets = [32]\n",
     ];
-    let cases: String = cases.iter().map(|case| format!("[[sweep.cases]]\n{case}")).collect();
-    lab.write("sweep.toml", &format!("extends = \"tiny.toml\"\n{cases}"));
+    let cases = cases.join("[[sweep.cases]]\n");
+    lab.write("sweep.toml", &format!("extends = \"tiny.toml\"\n[[sweep.cases]]\n{cases}"));
     lab.said(&["run", "sweep.toml"]).fine();
     let found = json(&lab.path("reports/sweep"));
     let effects = |variant: &str| -> Vec<(String, Value)> {

@@ -9,8 +9,8 @@ use clap::Args;
 
 use super::output::{Failure, note};
 use super::{StoreArgs, interrupt, rooms};
-use crate::events::{Fan, Plain, Sink};
-use crate::launch::{Frozen, Keeper, State, Task};
+use crate::events::{Fan, JsonLines, Plain, Sink};
+use crate::launch::{Frozen, Keeper, Task, TaskState};
 use crate::stage::node::Plan;
 use crate::stage::work::{Outcome, execute_node};
 use crate::store::Store;
@@ -30,8 +30,18 @@ pub(super) fn exec_stage(args: &ExecStageArgs) -> Result<(), Failure> {
     let (run, store) = open(&args.run, &args.store)?;
     let index = find(&run.plan, &args.key)?;
     let node = &run.plan.nodes[index];
+    let version = rooms::version(node);
+    if node.version != version {
+        return Err(Failure::usage(format!(
+            "the run `{}` was submitted by another version of this program: expected version {} of the code of `{}` stages, \
+             found {version}\n\nhint: submitted again, it is a new run, which finds all that is still valid",
+            run.id, node.version, node.stage
+        )));
+    }
     let store = store.on_device(rooms::device(&run.experiment));
-    let log = run.attend(&store)?;
+    let log = run.events_file(&store);
+    let log =
+        JsonLines::open(&log).map_err(|error| Failure::Stage(format!("cannot write `{}`: {error}", log.display())))?;
     let keeper = Arc::new(Keeper::new(&run, &store, node));
     let sinks: Vec<Box<dyn Sink>> = vec![Box::new(log), Box::new(Arc::clone(&keeper)), Box::<Plain>::default()];
     let sink = Arc::new(Fan::new(sinks));
@@ -45,7 +55,7 @@ pub(super) fn exec_stage(args: &ExecStageArgs) -> Result<(), Failure> {
     match outcome {
         Ok(Outcome::Done(_, true)) => Ok(()),
         Ok(Outcome::Done(_, false)) => {
-            keeper.set(State::Done, None);
+            keeper.set(TaskState::Done, None);
             note(format!("`{}` is done already", node.label));
             Ok(())
         }
@@ -55,7 +65,7 @@ pub(super) fn exec_stage(args: &ExecStageArgs) -> Result<(), Failure> {
         Err(missing) => {
             let causes: Vec<_> = missing.iter().map(|&index| cause(&run, &store, index)).collect();
             let message = format!("it is made from what is not there: {}", causes.join(", "));
-            keeper.set(State::Skipped, Some(message.clone()));
+            keeper.set(TaskState::Skipped, Some(message.clone()));
             Err(Failure::Stage(format!("stage `{}` is skipped: {message}", node.label)))
         }
     }
@@ -112,8 +122,8 @@ fn cause(run: &Frozen, store: &Store, index: usize) -> String {
     let node = &run.plan.nodes[index];
     let task = Task::find(run, store, node);
     match task.as_ref().map(|task| (task.state, task.error.as_deref())) {
-        Some((State::Failed, Some(error))) => format!("`{}` (failed: {error})", node.label),
-        Some((State::Skipped, _)) => format!("`{}` (skipped)", node.label),
+        Some((TaskState::Failed, Some(error))) => format!("`{}` (failed: {error})", node.label),
+        Some((TaskState::Skipped, _)) => format!("`{}` (skipped)", node.label),
         _ => format!("`{}`", node.label),
     }
 }

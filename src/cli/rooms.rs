@@ -43,10 +43,11 @@ pub(super) fn plan_of(experiment: &Experiment) -> Result<Plan, Failure> {
     stage::plan(experiment).map_err(|error| Failure::usage(format!("{error:#}")))
 }
 
-/// A run that was submitted earlier, as it was planned then.
-pub(super) fn planned(run: Frozen, store: &Store) -> Planned {
+/// A run that was submitted earlier, as it was planned then, with what its tasks say remembered.
+pub(super) fn planned(run: Frozen, store: &Store) -> Result<Planned, Failure> {
+    launch::remember(&run, store)?;
     let device = device(&run.experiment);
-    Planned { experiment: run.experiment(store), plan: run.plan, device, warnings: Vec::new() }
+    Ok(Planned { experiment: run.experiment(store), plan: run.plan, device, warnings: Vec::new() })
 }
 
 /// What the recipe of `experiment` calls its device.
@@ -67,7 +68,7 @@ pub(super) fn submit(experiment: Experiment, store: &Store) -> Result<Frozen, Fa
     Frozen::submit(experiment, store).map_err(|error| Failure::usage(format!("{error:#}")))
 }
 
-/// Writes the run down and counts as at work on it.
+/// The same, by a process that goes to work on it: what happens goes to the events.
 pub(super) fn begin(experiment: Experiment, store: &Store) -> Result<(Frozen, JsonLines), Failure> {
     Frozen::begin(experiment, store).map_err(|error| Failure::usage(format!("{error:#}")))
 }
@@ -88,6 +89,11 @@ pub(super) fn run_stage(
     stop: &Stop,
 ) -> anyhow::Result<()> {
     stage::run(&run.recipe(node, store), node, inputs, workspace, emitter, stop)
+}
+
+/// The version of the code that would do the work of `node`.
+pub(super) fn version(node: &Node) -> u32 {
+    stage::version(node.stage)
 }
 
 pub(super) fn explain(key: &str) -> Result<String, Failure> {
@@ -124,8 +130,8 @@ pub(super) fn point(experiment: &Experiment, name: &str) -> Result<Experiment, F
         Some(near) => format!("\n\nhint: did you mean `{near}`?"),
         None => String::new(),
     };
-    let list = names.iter().map(|name| format!("\n  {name}")).collect::<String>();
-    Err(Failure::usage(format!("`{}` has no point `{name}`; its points are{list}{hint}", experiment.name)))
+    let list = names.join("\n  ");
+    Err(Failure::usage(format!("`{}` has no point `{name}`; its points are\n  {list}{hint}", experiment.name)))
 }
 
 pub(super) fn diff_words(original: &str, edited: &str) -> Diff {

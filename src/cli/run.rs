@@ -76,6 +76,12 @@ struct LimitArgs {
 }
 
 impl LimitArgs {
+    /// Whether any of them is on the command line.
+    fn are_given(&self) -> bool {
+        let Self { jobs, cores, memory, devices, keep_going, fail_fast } = self;
+        jobs.is_some() || cores.is_some() || memory.is_some() || devices.is_some() || *keep_going || *fail_fast
+    }
+
     fn limits(&self, planned: &Planned, store: &Store) -> Result<Limits, Failure> {
         let own = Local { cores: self.cores, memory: self.memory.clone(), devices: self.devices, jobs: self.jobs };
         let limits = rooms::local_limits(planned, store, own)?;
@@ -102,6 +108,12 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     planned.warnings.iter().for_each(|warning| note(warning.trim_end()));
     let store = args.store.open()?.on_device(&planned.device);
     match (args.launcher, args.dry_run) {
+        (Launcher::Slurm, _) if args.limits.are_given() => {
+            return Err(Failure::usage(
+                "`--jobs`, `--cores`, `--memory`, `--devices`, `--keep-going` and `--fail-fast` are for a local run: what \
+                 Slurm may run at once is `max_parallel` in `[launch.slurm]`",
+            ));
+        }
         (Launcher::Slurm, dry_run) => return slurm::submit(planned, &store, args.out.as_deref(), dry_run),
         (Launcher::Local, false) => {}
         (Launcher::Local, true) => {
@@ -121,7 +133,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
 pub(super) fn report(args: &ReportArgs) -> Result<(), Failure> {
     let store = args.store.open()?;
     let planned = match args.recipe.recipe.to_str().map(|id| Frozen::open(id, &store)) {
-        Some(Ok(run)) if args.recipe.overrides.is_empty() => rooms::planned(run, &store),
+        Some(Ok(run)) if args.recipe.overrides.is_empty() => rooms::planned(run, &store)?,
         _ => rooms::plan(&args.recipe.recipe, &args.recipe.overrides)?,
     };
     let store = store.on_device(&planned.device);

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::StoreArgs;
 use super::grid::{Cell, FormatArgs, Grid};
 use super::output::{Failure, ago, note, now};
-use crate::launch::{Frozen, Headline, RunState, Summaries, Summary, names};
+use crate::launch::{Frozen, Headline, State, Summaries, Summary, names};
 use crate::store::Store;
 
 #[derive(Args)]
@@ -20,9 +20,9 @@ pub(super) struct LsArgs {
     /// Only runs of recipes whose name fits, as in `--name 'fine*'`
     #[arg(long, value_name = "GLOB")]
     name: Option<String>,
-    /// Only runs in this state: running, queued, done, failed, interrupted, incomplete
+    /// Only runs in this state: running, done, failed, interrupted, incomplete
     #[arg(long, value_parser = state)]
-    state: Option<RunState>,
+    state: Option<State>,
     /// Only runs with a tag that fits
     #[arg(long, value_name = "GLOB")]
     tag: Option<String>,
@@ -152,8 +152,8 @@ pub(super) fn seconds_since(time: f64) -> u64 {
     passed.map_or(0, |passed| passed.as_secs())
 }
 
-fn state(name: &str) -> Result<RunState, Refused> {
-    RunState::deserialize(StrDeserializer::new(name))
+fn state(name: &str) -> Result<State, Refused> {
+    State::deserialize(StrDeserializer::new(name))
 }
 
 /// Whether `name` fits `glob`, in which `*` is any text and `?` any letter.

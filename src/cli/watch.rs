@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::output::{self, Failure, note, table};
 use super::{StoreArgs, runs};
 use crate::events::{Plain, Sink, Timed, duration};
-use crate::launch::{Board, Frozen, RunState, StageHistory, Standing, Summaries, Summary, Task};
+use crate::launch::{Board, Frozen, StageHistory, Standing, State, Summaries, Summary};
 use crate::store::Store;
 
 /// Time between two looks.
@@ -60,10 +60,10 @@ pub(super) fn watch(args: &WatchArgs) -> Result<(), Failure> {
     match (args.json, io::stdout().is_terminal()) {
         (true, _) => {
             let say = |board: &Board| output::data(&as_json(&run, board).to_string());
-            follow(&run, &store, board, |_, board| say(board))?;
+            follow(&run, board, |_, board| say(board))?;
         }
-        (false, true) => redraw(&run, &store, board)?,
-        (false, false) => lines(&run, &store, board)?,
+        (false, true) => redraw(&run, board)?,
+        (false, false) => lines(&run, board)?,
     }
     conclude(&run, &store)
 }
@@ -71,7 +71,7 @@ pub(super) fn watch(args: &WatchArgs) -> Result<(), Failure> {
 /// The last active run that a process works on.
 fn at_work(store: &Store) -> Result<Frozen, Failure> {
     let all = Summaries::of(store).all()?;
-    match all.into_iter().find(|summary| summary.state == RunState::Running) {
+    match all.into_iter().find(|summary| summary.state == State::Running) {
         Some(summary) => Ok(Frozen::open(&summary.id, store)?),
         None => Err(Failure::usage(format!(
             "no run is at work in `{}`\n\nhint: `runner ls` lists all, `runner watch RUN --once` says how one stands",
@@ -80,10 +80,9 @@ fn at_work(store: &Store) -> Result<Frozen, Failure> {
     }
 }
 
-/// Looks until nobody works on the run any more; a run that nobody began, or that waits in a queue, is waited for.
+/// Looks until nobody works on the run any more; a run that nobody began is waited for.
 fn follow(
     run: &Frozen,
-    store: &Store,
     mut board: Board,
     mut look: impl FnMut(&[Timed], &Board) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
@@ -95,8 +94,7 @@ fn follow(
         if !news.is_empty() {
             look(&news, &board)?;
         }
-        let queued = || Task::is_any_queued(run, store);
-        if !attended && (board.history.has_begun() || is_done(run, &board)) && !queued() {
+        if !attended && (board.history.has_begun() || is_done(run, &board)) {
             return Ok(());
         }
         thread::sleep(INTERVAL);
@@ -108,10 +106,10 @@ fn is_done(run: &Frozen, board: &Board) -> bool {
 }
 
 /// One picture, drawn again and again.
-fn redraw(run: &Frozen, store: &Store, board: Board) -> Result<(), Failure> {
+fn redraw(run: &Frozen, board: Board) -> Result<(), Failure> {
     let picture = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
     picture.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
-    let followed = follow(run, store, board, |_, board| {
+    let followed = follow(run, board, |_, board| {
         picture.set_message(frame(run, board));
         picture.tick();
         Ok(())
@@ -121,10 +119,10 @@ fn redraw(run: &Frozen, store: &Store, board: Board) -> Result<(), Failure> {
 }
 
 /// How it stands, then a line for what happens.
-fn lines(run: &Frozen, store: &Store, board: Board) -> Result<(), Failure> {
+fn lines(run: &Frozen, board: Board) -> Result<(), Failure> {
     output::data(&frame(run, &board))?;
     let plain = Plain::new(Box::new(io::stdout()), Duration::from_secs(5));
-    follow(run, store, board, |news, _| {
+    follow(run, board, |news, _| {
         for line in news {
             plain.emit(&line.event);
         }
@@ -138,13 +136,13 @@ fn conclude(run: &Frozen, store: &Store) -> Result<(), Failure> {
     let Summary { done, stages, failed, .. } = summary;
     let command = &run.submission.command_line;
     match summary.state {
-        RunState::Done => {
+        State::Done => {
             let best =
                 summary.headline.as_ref().map_or_else(String::new, |best| format!(", best {}", runs::best(best)));
             note(format!("{}: done{best}", run.id));
             Ok(())
         }
-        RunState::Failed => Err(Failure::Stage(format!(
+        State::Failed => Err(Failure::Stage(format!(
             "{}: {failed} of {stages} stages failed\n\nhint: `runner show {}` says why; with the cause removed, the same \
              command goes on from there: {command}",
             run.id, run.id

@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn more_independent_prompts_narrow_the_interval_and_shared_ones_do_not() {
         let at = |from: usize| -> Vec<usize> { (from..from + 50).collect() };
-        let (win, lose) = (|_: u64, p: usize| f64::from(u8::from(p % 3 > 0)), |_: u64, _: usize| 0.0);
+        let (win, lose) = (|_: u64, p: usize| f64::from(u8::from(!p.is_multiple_of(3))), |_: u64, _: usize| 0.0);
         let (a, b) = (panel(&[0], &at(0), win), panel(&[0], &at(0), lose));
         let (c, d) = (panel(&[0], &at(60), win), panel(&[0], &at(60), lose));
         let width = |effect: Effect| effect.difference.points.high - effect.difference.points.low;

@@ -21,7 +21,9 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     let mut ranks = vec![0.0; values.len()];
     let mut below = 0;
     for tied in order.chunk_by(|&i, &j| values[i].total_cmp(&values[j]).is_eq()) {
-        tied.iter().for_each(|&i| ranks[i] = below as f64 + (tied.len() + 1) as f64 / 2.0);
+        for &i in tied {
+            ranks[i] = below as f64 + (tied.len() + 1) as f64 / 2.0;
+        }
         below += tied.len();
     }
     ranks

@@ -8,6 +8,10 @@ use super::resources;
 use crate::recipe::Experiment;
 use crate::recipe::launch::Resources;
 use crate::stage::node::{Plan, Stage};
+use crate::units::Count;
+
+/// Tasks that are alike in kind and level, by what they need.
+type Alike = Vec<(Resources, Vec<usize>)>;
 
 /// Tasks of one kind that need the same and wait for the same arrays.
 #[derive(Clone, Debug)]
@@ -27,7 +31,7 @@ pub struct Array {
 #[must_use]
 pub fn arrays(plan: &Plan, experiment: &Experiment, chosen: &BTreeSet<usize>, max_size: usize) -> Vec<Array> {
     let mut levels = BTreeMap::new();
-    let mut groups: BTreeMap<(usize, Stage), Vec<(Resources, Vec<usize>)>> = BTreeMap::new();
+    let mut groups: BTreeMap<(usize, Stage), Alike> = BTreeMap::new();
     for &index in chosen {
         let node = &plan.nodes[index];
         let below = node.inputs.iter().filter_map(|input| levels.get(&input.node)).max();
@@ -44,7 +48,7 @@ pub fn arrays(plan: &Plan, experiment: &Experiment, chosen: &BTreeSet<usize>, ma
     for ((_, stage), alike) in groups {
         for (resources, tasks) in alike {
             let declared = resources.slurm.as_ref().and_then(|slurm| slurm.max_array_size);
-            for tasks in tasks.chunks(declared.map_or(max_size, |size| size.get()).max(1)) {
+            for tasks in tasks.chunks(declared.map_or(max_size, Count::get).max(1)) {
                 let inputs = tasks.iter().flat_map(|&task| &plan.nodes[task].inputs);
                 let after: BTreeSet<usize> = inputs.filter_map(|input| home.get(&input.node).copied()).collect();
                 home.extend(tasks.iter().map(|&task| (task, arrays.len())));

@@ -9,6 +9,7 @@ use crate::recipe::launch::{Config, Local, Resources};
 use crate::stage::limits::{Limits, Load};
 use crate::stage::node::{Demand, Node, Plan, Stage};
 use crate::store::{Lookup, Store};
+use crate::units::{Count, Memory};
 
 /// What `node` needs, as the recipe of the first point says that it belongs to.
 ///
@@ -67,14 +68,14 @@ pub fn local_limits(experiment: &Experiment, plan: &Plan, store: &Store, own: Lo
             bail!("stage `{}` can never run: {}", node.label, excess(*load, capacity));
         }
     }
-    let jobs = own.jobs.or(recipe.jobs).map_or(jobs, |jobs| jobs.get());
+    let jobs = own.jobs.or(recipe.jobs).map_or(jobs, Count::get);
     Ok(Limits { jobs, loads, capacity, fail_fast: false })
 }
 
 fn load(resources: &Resources) -> Load {
     Load {
         cores: resources.cores.map_or(1, |cores| cores.get() as u64),
-        memory: resources.memory.as_ref().map_or(0, |memory| memory.mebibytes()),
+        memory: resources.memory.as_ref().map_or(0, Memory::mebibytes),
         devices: resources.devices.unwrap_or(0) as u64,
     }
 }

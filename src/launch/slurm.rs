@@ -15,10 +15,9 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use self::script::{Script, Scripts};
-use super::{Frozen, State, Task, arrays, demand, needs};
+use super::{Frozen, Task, TaskState, arrays, demand, needs, remember};
 use crate::recipe::Experiment;
 use crate::stage::node::{Demand, Node, Stage};
-use crate::stage::reason;
 use crate::store::{Key, Store, write_atomically};
 
 /// Tasks in one array where there is no cluster to ask: Slurm's own default.
@@ -124,11 +123,6 @@ impl<'a> Slurm<'a> {
     /// # Errors
     /// When Slurm refuses a job, or the store is not writable; what was submitted before stays in the queue.
     pub fn submit(&mut self, submission: &Submission) -> Result<()> {
-        let failed = self.run.plan.nodes.iter().filter_map(|node| {
-            let task = Task::find(self.run, self.store, node).filter(|task| task.state == State::Failed)?;
-            Some((node.label.clone(), task.error.unwrap_or_default()))
-        });
-        reason::remember(&self.run.plan, self.store, &failed.collect::<Vec<_>>())?;
         let logs = self.store.run_dir(&self.run.id).join("logs");
         fs::create_dir_all(&logs).with_context(|| format!("cannot create `{}`", logs.display()))?;
         let before = self.jobs.len();
@@ -142,7 +136,7 @@ impl<'a> Slurm<'a> {
                 )
             })?;
         }
-        Ok(())
+        remember(self.run, self.store)
     }
 
     /// Takes everything of the run out of the queue, and says how many jobs that were.
@@ -160,9 +154,9 @@ impl<'a> Slurm<'a> {
         // What runs is told by Slurm and says itself how it ended.
         for node in &self.run.plan.nodes {
             let task = Task::find(self.run, self.store, node);
-            if let Some(mut task) = task.filter(|task| task.state == State::Queued) {
+            if let Some(mut task) = task.filter(|task| task.state == TaskState::Queued) {
                 task.error = Some("cancelled before it began".to_owned());
-                task.write(State::Interrupted, self.run, self.store)?;
+                task.write(TaskState::Interrupted, self.run, self.store)?;
             }
         }
         Ok(ids.len())
@@ -187,14 +181,14 @@ impl<'a> Slurm<'a> {
         let earlier: Vec<Option<Task>> = nodes.iter().map(|node| Task::find(self.run, self.store, node)).collect();
         for (node, earlier) in nodes.iter().zip(&earlier) {
             let attempt = earlier.as_ref().map_or(0, |earlier| earlier.attempt);
-            Task { attempt, ..Task::new(node) }.write(State::Queued, self.run, self.store)?;
+            Task { attempt, ..Task::new(node) }.write(TaskState::Queued, self.run, self.store)?;
         }
         let after = script.dependency(|other| self.jobs[before + other].id.clone());
         let id = match queue::submit(&path, after.as_deref()) {
             Ok(id) => id,
             Err(error) => {
                 for (node, earlier) in nodes.iter().zip(earlier) {
-                    let state = earlier.as_ref().map_or(State::Interrupted, |earlier| earlier.state);
+                    let state = earlier.as_ref().map_or(TaskState::Interrupted, |earlier| earlier.state);
                     earlier.unwrap_or_else(|| Task::new(node)).write(state, self.run, self.store)?;
                 }
                 return Err(error);

@@ -11,18 +11,16 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::history::{folder, length};
-use super::{Frozen, Headline, History, Phase, Task};
+use super::{Frozen, Headline, History, Phase};
 use crate::stage::node::Demand;
 use crate::store::{Lookup, Store, write_atomically};
 
 /// How a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum RunState {
+pub enum State {
     /// A process works on it now.
     Running,
-    /// It was handed to a queue, and waits there as far as is known.
-    Queued,
     /// All its results are there.
     Done,
     /// A stage failed, and nobody works on it.
@@ -33,13 +31,12 @@ pub enum RunState {
     Incomplete,
 }
 
-impl RunState {
+impl State {
     /// Its name in tables and on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Running => "running",
-            Self::Queued => "queued",
             Self::Done => "done",
             Self::Failed => "failed",
             Self::Interrupted => "interrupted",
@@ -70,7 +67,7 @@ pub struct Summary {
     /// The rest.
     pub missing: usize,
     /// How it stands.
-    pub state: RunState,
+    pub state: State,
     /// The best that it found.
     pub headline: Option<Headline>,
     /// What its results cost to compute, whoever computed them, in seconds.
@@ -132,9 +129,9 @@ impl<'a> Summaries<'a> {
     fn is_stale(&self, summary: &Summary) -> bool {
         let written = || fs::metadata(file(self.store, &summary.id)).and_then(|metadata| metadata.modified()).ok();
         match summary.state {
-            RunState::Running | RunState::Queued => true,
+            State::Running => true,
             _ if summary.events_bytes != length(&folder(self.store, &summary.id)) => true,
-            RunState::Done => false,
+            State::Done => false,
             _ => self.changed > written(),
         }
     }
@@ -171,12 +168,11 @@ impl Summary {
             .count();
         let done = nodes.len() - wanted().count();
         let state = match () {
-            () if history.is_attended() => RunState::Running,
-            () if done == nodes.len() => RunState::Done,
-            () if Task::is_any_queued(run, store) => RunState::Queued,
-            () if history.was_interrupted() => RunState::Interrupted,
-            () if failed > 0 => RunState::Failed,
-            () => RunState::Incomplete,
+            () if history.is_attended() => State::Running,
+            () if done == nodes.len() => State::Done,
+            () if history.was_interrupted() => State::Interrupted,
+            () if failed > 0 => State::Failed,
+            () => State::Incomplete,
         };
         Self {
             id: run.id.clone(),

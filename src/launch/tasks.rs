@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 use super::Frozen;
 use crate::events::{Event, Sink};
 use crate::stage::node::Node;
+use crate::stage::reason;
 use crate::store::{Error, Key, Store, write_atomically};
 
 /// Where a task is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum TaskState {
     /// Handed to a queue.
     Queued,
     /// At work.
@@ -41,7 +42,7 @@ pub struct Task {
     /// What a person calls it.
     pub label: String,
     /// Where it is.
-    pub state: State,
+    pub state: TaskState,
     /// How often it was begun.
     pub attempt: u32,
     /// The queue's name for it, as in `1234_5`.
@@ -65,7 +66,17 @@ impl Task {
     #[must_use]
     pub fn new(node: &Node) -> Self {
         let (key, label) = (node.key.clone(), node.label.clone());
-        Self { key, label, state: State::Queued, attempt: 0, job: None, host: None, error: None, step: None, time: 0 }
+        Self {
+            key,
+            label,
+            state: TaskState::Queued,
+            attempt: 0,
+            job: None,
+            host: None,
+            error: None,
+            step: None,
+            time: 0,
+        }
     }
 
     /// What is written of the task of `node` in `run`; none when nothing is, or nothing that can be read.
@@ -74,27 +85,35 @@ impl Task {
         serde_json::from_slice(&fs::read(path(run, store, &node.key)).ok()?).ok()
     }
 
-    /// Whether a task of `run` is said to wait in a queue.
-    #[must_use]
-    pub fn is_any_queued(run: &Frozen, store: &Store) -> bool {
-        let queued = |node| Self::find(run, store, node).is_some_and(|task| task.state == State::Queued);
-        store.run_dir(&run.id).join("tasks").is_dir() && run.plan.nodes.iter().any(queued)
-    }
-
     /// Writes it down, in the state `state`.
     ///
     /// # Errors
     /// When the store is not writable.
-    pub fn write(&mut self, state: State, run: &Frozen, store: &Store) -> Result<(), Error> {
+    pub fn write(&mut self, state: TaskState, run: &Frozen, store: &Store) -> Result<(), Error> {
         self.write_to(&path(run, store, &self.key), state)
     }
 
-    fn write_to(&mut self, path: &Path, state: State) -> Result<(), Error> {
+    fn write_to(&mut self, path: &Path, state: TaskState) -> Result<(), Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         (self.state, self.time) = (state, now.map_or(0, |now| now.as_secs()));
         let bytes = serde_json::to_vec_pretty(self).expect("strings and numbers are JSON");
         write_atomically(path, &bytes)
     }
+}
+
+/// Brings what is remembered of the run's recipe (for `plan`, `ls` and a sweep's report) up to date with what its tasks say,
+/// if there are any.
+///
+/// # Errors
+/// When the store is not writable.
+pub fn remember(run: &Frozen, store: &Store) -> anyhow::Result<()> {
+    let tasks: Vec<Task> = run.plan.nodes.iter().filter_map(|node| Task::find(run, store, node)).collect();
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    let failed = tasks.into_iter().filter(|task| task.state == TaskState::Failed);
+    let failed: Vec<_> = failed.map(|task| (task.label, task.error.unwrap_or_default())).collect();
+    reason::remember(&run.plan, store, &failed)
 }
 
 fn path(run: &Frozen, store: &Store, key: &Key) -> PathBuf {
@@ -120,11 +139,11 @@ impl Keeper {
     }
 
     /// Writes the status down as `state`, because of `error` if there is one.
-    pub fn set(&self, state: State, error: Option<String>) {
+    pub fn set(&self, state: TaskState, error: Option<String>) {
         self.change(state, |task| task.error = error);
     }
 
-    fn change(&self, state: State, change: impl FnOnce(&mut Task)) {
+    fn change(&self, state: TaskState, change: impl FnOnce(&mut Task)) {
         let mut task = self.task();
         change(&mut task);
         // The status is for people: the work goes on without it.
@@ -141,7 +160,7 @@ impl Keeper {
 impl Sink for Keeper {
     fn emit(&self, event: &Event) {
         match event {
-            Event::StageStarted { resumed_from, .. } => self.change(State::Running, |task| {
+            Event::StageStarted { resumed_from, .. } => self.change(TaskState::Running, |task| {
                 task.attempt += 1;
                 task.host = Some(super::host());
                 (task.error, task.step) = (None, *resumed_from);
@@ -149,10 +168,10 @@ impl Sink for Keeper {
             Event::Progress { done, unit, .. } if unit == "steps" || unit == "iterations" => {
                 self.task().step = Some(*done);
             }
-            Event::StageFinished { .. } => self.set(State::Done, None),
-            Event::StageFailed { error, .. } => self.set(State::Failed, Some(error.clone())),
-            Event::StageInterrupted { step, .. } => self.change(State::Interrupted, |task| task.step = Some(*step)),
-            Event::RunInterrupted if self.task().state == State::Running => self.set(State::Interrupted, None),
+            Event::StageFinished { .. } => self.set(TaskState::Done, None),
+            Event::StageFailed { error, .. } => self.set(TaskState::Failed, Some(error.clone())),
+            Event::StageInterrupted { step, .. } => self.change(TaskState::Interrupted, |task| task.step = Some(*step)),
+            Event::RunInterrupted if self.task().state == TaskState::Running => self.set(TaskState::Interrupted, None),
             _ => {}
         }
     }

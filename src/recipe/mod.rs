@@ -79,7 +79,7 @@ pub struct Recipe {
     // Left out wherever a recipe is written down: it decides no result and is nothing to report.
     #[serde(default, skip_serializing)]
     pub launch: launch::Config,
-    /// How often training saves what it has reached.
+    /// How often training saves what it has reached; changes no result and reruns nothing.
     #[serde(default, skip_serializing_if = "checkpoint::Config::is_default")]
     pub checkpoints: checkpoint::Config,
     /// Many recipes made from this one; none of the points has it.

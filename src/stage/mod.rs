@@ -34,7 +34,7 @@ use serde::de::DeserializeOwned;
 pub use opened::{Opened, Scores};
 pub use plan::{plan, plan_recipe};
 pub use policy::Policy;
-pub use report::sweep_report;
+pub use report::{outcome, sweep_report};
 pub use training::Interrupted;
 
 use self::execute::Inputs;
@@ -70,6 +70,25 @@ pub fn run(
         Stage::Responses => responses::run(&config(node)?, inputs, workspace, emitter),
         Stage::Judgements => judgements::run(&config(node)?, inputs, workspace, emitter),
         Stage::Report => report::run(&config(node)?, inputs, workspace),
+    }
+}
+
+/// The version of the code that does the work of a `stage` here; a run that was submitted with another one is to be
+/// submitted again.
+#[must_use]
+pub const fn version(stage: Stage) -> u32 {
+    match stage {
+        Stage::Data => data::VERSION,
+        Stage::Tokenizer => tokenizer::VERSION,
+        Stage::Sft => sft::VERSION,
+        Stage::Preferences => preferences::VERSION,
+        Stage::Edits => edits::VERSION,
+        Stage::Labels => labels::VERSION,
+        Stage::Reward => reward::VERSION,
+        Stage::Ppo => ppo::VERSION,
+        Stage::Responses => responses::VERSION,
+        Stage::Judgements => judgements::VERSION,
+        Stage::Report => report::VERSION,
     }
 }
 

@@ -74,12 +74,9 @@ pub fn execute_node(
         let _hold = work.hold(index);
         work.attempt(index, &inputs)
     };
-    Ok(thread::scope(|scope| {
-        match thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, attempt).map(|thread| thread.join()) {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(panic)) => Outcome::Failed(panic_message(&*panic).to_owned()),
-            Err(error) => Outcome::Failed(format!("cannot start a thread: {error}")),
-        }
+    Ok(thread::scope(|scope| match thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, attempt) {
+        Ok(thread) => thread.join().unwrap_or_else(|panic| Outcome::Failed(panic_message(&*panic).to_owned())),
+        Err(error) => Outcome::Failed(format!("cannot start a thread: {error}")),
     }))
 }
 

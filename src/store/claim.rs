@@ -70,21 +70,25 @@ pub struct Owner {
 impl Owner {
     /// This process, in a new claim.
     fn new() -> Self {
-        static MACHINE: OnceLock<(String, String)> = OnceLock::new();
-        let (host, machine) = MACHINE.get_or_init(|| {
-            let read = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
-            let host = read("/proc/sys/kernel/hostname").or_else(uname).unwrap_or_default();
-            let machine = read("/proc/sys/kernel/random/boot_id").unwrap_or_else(|| host.clone());
-            (host, machine)
-        });
-        let (host, machine) = (host.clone(), machine.clone());
+        let (host, machine) = here().clone();
         Self { host, machine, pid: std::process::id(), nonce: RandomState::new().hash_one(()) as u32 }
     }
 
     /// Whether its file locks are to be seen from here.
     pub(super) fn is_of_this_machine(&self) -> bool {
-        self.machine == Self::new().machine
+        self.machine == here().1
     }
+}
+
+/// This machine's name, and the machine since it was started.
+fn here() -> &'static (String, String) {
+    static HERE: OnceLock<(String, String)> = OnceLock::new();
+    HERE.get_or_init(|| {
+        let read = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+        let host = read("/proc/sys/kernel/hostname").or_else(uname).unwrap_or_default();
+        let machine = read("/proc/sys/kernel/random/boot_id").unwrap_or_else(|| host.clone());
+        (host, machine)
+    })
 }
 
 impl fmt::Display for Owner {
@@ -224,7 +228,11 @@ impl Held {
         let owner = Owner::new();
         let mut held = Self { dir: dir.to_owned(), token, owner, heart: None };
         let line = serde_json::json!(held.owner).to_string() + "\n";
-        file.write_all(line.as_bytes()).map_err(at("write", &path))?;
+        if let Err(error) = file.write_all(line.as_bytes()) {
+            // A claim that names nobody would be waited for.
+            let _ = fs::remove_file(&path);
+            return Err(at("write", &path)(error));
+        }
         // Whoever looked long ago may have created a token that has been passed since.
         if Survey::of(dir)?.claims.last() != Some(&token) {
             return Ok(None);

@@ -10,6 +10,7 @@ use minijinja::{Environment, UndefinedBehavior, context};
 use crate::launch::{Array, Frozen};
 use crate::recipe::launch::Resources;
 use crate::store::Store;
+use crate::units::Count;
 
 /// Seconds between the signal and the end of a task's time, where the recipe says nothing.
 const SIGNAL_SECONDS: usize = 120;
@@ -141,7 +142,7 @@ fn needs(resources: &Resources) -> Vec<String> {
 
 fn signal_seconds(stage: &str, resources: &Resources) -> Result<usize> {
     let declared = resources.slurm.as_ref().and_then(|slurm| slurm.signal_seconds);
-    let seconds = declared.map_or(SIGNAL_SECONDS, |seconds| seconds.get());
+    let seconds = declared.map_or(SIGNAL_SECONDS, Count::get);
     let time = resources.time.as_ref().map_or(u64::MAX, |time| time.minutes().saturating_mul(60));
     ensure!(
         (seconds as u64) < time,

@@ -11,7 +11,6 @@ const LAMBDAS: [f64; 3] = [0.95, 0.9, 1.0];
 const SIZES: [&str; 2] = ["small", "large"];
 
 pub fn report() -> SweepReport {
-    let rate = |lambda: usize, size: usize| 1e-4 * 4_f64.powi((2 * lambda + size) as i32);
     let level = |name: String, value| LevelSummary { name, value };
     let axes = vec![
         AxisSummary {
@@ -70,6 +69,11 @@ pub fn report() -> SweepReport {
     report
 }
 
+/// The value of the sampled axis.
+fn rate(lambda: usize, size: usize) -> f64 {
+    [1e-4, 4e-4, 1.6e-3, 6.4e-3, 0.0256, 0.1024][2 * lambda + size]
+}
+
 fn quantities() -> [Quantity; 3] {
     let quantity = |variant: &str, against: Option<&str>| Quantity {
         variant: variant.to_owned(),
@@ -91,7 +95,7 @@ fn point(status: Status, levels: [String; 3]) -> PointSummary {
 }
 
 fn result(status: Status, i: usize, j: usize, v: usize) -> PointResult {
-    let levels = [LAMBDAS[i].to_string(), SIZES[j].to_owned(), (1e-4 * 4_f64.powi((2 * i + j) as i32)).to_string()];
+    let levels = [LAMBDAS[i].to_string(), SIZES[j].to_owned(), rate(i, j).to_string()];
     let win_rate = 0.61 + 0.05 * v as f64 + 0.02 * i as f64 - 0.03 * j as f64;
     let measures = Measures {
         win_rate: Some(win_rate),

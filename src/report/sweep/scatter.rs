@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(labels(&[1e-5, 1.0]).len(), 6, "only powers of ten");
         assert_eq!(labels(&[0.9, 1.0]), ["0.90", "0.92", "0.94", "0.96", "0.98", "1.00"]);
         let wide = Axis::over([0.001, 1.0].into_iter());
-        let middle = (wide.at(0.001) + wide.at(1.0)) / 2.0;
+        let middle = f64::midpoint(wide.at(0.001), wide.at(1.0));
         assert!((wide.at(0.031_622_776_6) - middle).abs() < 1e-3, "the geometric mean lies in the middle");
     }
 }

@@ -223,20 +223,18 @@ pub fn terminal_table(report: &SweepReport) -> String {
     }
     let table = table(report, shown.into_iter());
     let rows = table.rows.into_iter().map(|row| row.into_iter().map(|cell| cell.text).collect());
-    let mut text = aligned(&std::iter::once(table.head).chain(rows).collect::<Vec<_>>(), table.names);
+    let mut parts = vec![aligned(&std::iter::once(table.head).chain(rows).collect::<Vec<_>>(), table.names)];
     if all > ROWS {
-        text.push_str(&format!("... the {ROWS} best of {all} by validation win rate; the report has all\n"));
+        parts.push(format!("... the {ROWS} best of {all} by validation win rate; the report has all\n"));
     }
-    let confidence = fixed(100.0 * report.confidence, 0);
-    text.push_str(&format!(
-        "\nwin rate in % against the SFT reference; difference in points to `{}` at the same point\n\
-         {confidence} % intervals; KL in nats, length in tokens\n",
-        report.first_variant
+    let (confidence, first) = (fixed(100.0 * report.confidence, 0), &report.first_variant);
+    parts.push(format!(
+        "\nwin rate in % against the SFT reference; difference in points to `{first}` at the same point\n\
+         {confidence} % intervals; KL in nats, length in tokens\n"
     ));
-    for point in report.points.iter().filter(|point| point.status != Status::Done) {
-        text.push_str(&format!("{}: `{}`: {}\n", point.status.name(), point.name, reason(point)));
-    }
-    text
+    let gaps = report.points.iter().filter(|point| point.status != Status::Done);
+    parts.extend(gaps.map(|point| format!("{}: `{}`: {}\n", point.status.name(), point.name, reason(point))));
+    parts.concat()
 }
 
 /// Why a point is not done, in one line.

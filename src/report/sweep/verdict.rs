@@ -1,6 +1,6 @@
 //! What a sweep found, in sentences that claim no more than the numbers do.
 
-use super::schema::{Effect, FactorLevel, Status, SweepReport};
+use super::schema::{Baseline, Effect, FactorLevel, Status, SweepReport};
 use crate::report::numbers::{fixed, p_relation, percent, plural};
 use crate::report::verdict::Strength;
 
@@ -42,9 +42,9 @@ fn sample(report: &SweepReport) -> Option<String> {
 
 fn best(report: &SweepReport) -> Option<String> {
     let best = report.best.as_ref()?;
-    let mut text = format!(
+    Some(format!(
         "Of {} the best by validation win rate is `{}` at `{}` with {}: it wins {} % of comparisons with the SFT reference on \
-         test prompts ({} % interval {} to {})",
+         test prompts ({} % interval {} to {}); {}.",
         plural(best.candidates, "result"),
         best.variant,
         best.point,
@@ -53,23 +53,24 @@ fn best(report: &SweepReport) -> Option<String> {
         fixed(100.0 * report.confidence, 0),
         percent(best.ci[0]),
         percent(best.ci[1]),
-    );
-    let baseline = best.baseline.as_ref().map(|baseline| (baseline, baseline.effect.as_ref()));
-    match baseline {
-        None => text.push_str("; there is no result at a baseline point to compare it with"),
-        Some((_, None)) => text.push_str("; it is the baseline point itself"),
-        Some((baseline, Some(effect))) => {
-            let points = fixed(effect.difference_points.abs(), 1);
-            let more = if effect.difference_points < 0.0 { "less" } else { "more" };
-            let gap = match Strength::of(effect.ci, effect.p_value) {
-                Strength::Nothing => format!("no detectable difference from the baseline: {points} points {more}"),
-                _ => format!("{points} points {more} than the baseline"),
-            };
-            let evidence = evidence(report, effect, effect.p_value);
-            text.push_str(&format!("; {gap}, `{}` ({evidence}, not corrected for the choice)", baseline.point));
-        }
-    }
-    Some(text + ".")
+        beside(report, best.baseline.as_ref()),
+    ))
+}
+
+/// How the best result compares with the baseline.
+fn beside(report: &SweepReport, baseline: Option<&Baseline>) -> String {
+    let Some(baseline) = baseline else {
+        return "there is no result at a baseline point to compare it with".to_owned();
+    };
+    let Some(effect) = &baseline.effect else { return "it is the baseline point itself".to_owned() };
+    let points = fixed(effect.difference_points.abs(), 1);
+    let more = if effect.difference_points < 0.0 { "less" } else { "more" };
+    let gap = match Strength::of(effect.ci, effect.p_value) {
+        Strength::Nothing => format!("no detectable difference from the baseline: {points} points {more}"),
+        _ => format!("{points} points {more} than the baseline"),
+    };
+    let evidence = evidence(report, effect, effect.p_value);
+    format!("{gap}, `{}` ({evidence}, not corrected for the choice)", baseline.point)
 }
 
 /// The factor whose effect on a win rate, or on a lead, is largest: among those that the correction upholds, if any.

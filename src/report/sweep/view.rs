@@ -119,7 +119,7 @@ fn factors<'a>(report: &'a SweepReport) -> Vec<Section<'a>> {
         let kind = |lead: bool| {
             let levels: Vec<&FactorLevel> =
                 levels.iter().copied().filter(|level| level.quantity.against.is_some() == lead).collect();
-            chart("effect", axis, &levels.first()?.quantity, &effects::chart(&levels, &names)?)
+            Some(chart("effect", axis, &levels.first()?.quantity, &effects::chart(&levels, &names)?))
         };
         Section {
             axis,
@@ -138,7 +138,7 @@ fn trends<'a>(report: &'a SweepReport) -> Vec<Section<'a>> {
         let kind = |lead: bool| {
             let trends: Vec<&Trend> =
                 trends.iter().copied().filter(|trend| trend.quantity.against.is_some() == lead).collect();
-            chart("trend", axis, &trends.first()?.quantity, &scatter::chart(&trends, &names)?)
+            Some(chart("trend", axis, &trends.first()?.quantity, &scatter::chart(&trends, &names)?))
         };
         Section {
             axis,
@@ -198,12 +198,12 @@ fn budget(report: &SweepReport, quantity: &Quantity) -> String {
     quantity.budget.filter(|_| several).map_or_else(String::new, |budget| plural(budget, "annotation"))
 }
 
-fn chart(kind: &str, axis: &str, of: &Quantity, svg: &Svg) -> Option<Chart> {
+fn chart(kind: &str, axis: &str, of: &Quantity, svg: &Svg) -> Chart {
     let plain: String = axis.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
     let what = if of.against.is_some() { "lead" } else { "win_rate" };
     let at = of.budget.map_or_else(String::new, |budget| format!("-{budget}"));
     let alt = format!("{axis}: {}", what.replace('_', " "));
-    Some(Chart::new(format!("{kind}-{plain}-{what}{at}.svg"), alt, svg))
+    Chart::new(format!("{kind}-{plain}-{what}{at}.svg"), alt, svg)
 }
 
 fn axes(report: &SweepReport) -> Table {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use self::factors::Factors;
+use self::factors::Sweep;
 use self::gather::{Gathered, Measured, gather};
 use super::judged_by;
 use crate::eval::{Outcomes, Panel, effect, win_rate};
@@ -33,7 +33,7 @@ pub fn sweep_report(experiment: &Experiment, store: &Store) -> Result<SweepRepor
     let estimator = Estimator { samples, confidence };
     let mut points = gather(experiment, store)?;
     points.par_iter_mut().try_for_each(|point| estimator.complete(&mut point.results, first_variant))?;
-    let factors = Factors::new(experiment, &points, first_variant, estimator);
+    let sweep = Sweep::new(experiment, &points, first_variant, estimator);
     let judges: BTreeSet<_> = experiment.points.iter().map(|point| judged_by(&point.recipe.judge)).collect();
     let mut report = SweepReport {
         sweep: experiment.name.clone(),
@@ -45,9 +45,9 @@ pub fn sweep_report(experiment: &Experiment, store: &Store) -> Result<SweepRepor
         axes: experiment.axes.iter().map(axis).collect(),
         keys: keys(experiment),
         best: best(experiment, &points, estimator),
-        factors: factors.levels(),
-        level_pairs: factors.level_pairs(),
-        trends: factors.trends(),
+        factors: sweep.levels(),
+        level_pairs: sweep.level_pairs(),
+        trends: sweep.trends(),
         ..SweepReport::default()
     };
     for point in points {

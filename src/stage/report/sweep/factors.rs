@@ -9,7 +9,7 @@ use crate::recipe::{Axis, Experiment, Point};
 use crate::report::sweep::{FactorLevel, LevelPair, Quantity, Trend, TrendValue};
 
 /// A sweep's results, ready to be compared.
-pub(super) struct Factors<'a> {
+pub(super) struct Sweep<'a> {
     experiment: &'a Experiment,
     points: &'a [Gathered],
     factors: Vec<Factor>,
@@ -55,7 +55,7 @@ enum At<'a> {
     Known(&'a Panel),
 }
 
-impl<'a> Factors<'a> {
+impl<'a> Sweep<'a> {
     pub(super) fn new(
         experiment: &'a Experiment,
         points: &'a [Gathered],

@@ -12,9 +12,8 @@ use serde_json::{Value, json};
 use super::grid::{Cell, FormatArgs, Grid};
 use super::output::{self, Failure, note, table};
 use super::{StoreArgs, rooms, runs};
-use crate::launch::{Difference, Frozen, Values, difference};
+use crate::launch::{Difference, Frozen, Outcome, Values, difference};
 use crate::recipe::Axis;
-use crate::report::VariantResult;
 use crate::store::Store;
 
 /// Stages that are listed before they are only counted.
@@ -118,7 +117,7 @@ struct Entry {
     /// The point's name, in a sweep.
     point: Option<String>,
     values: Values,
-    result: Option<VariantResult>,
+    result: Option<Outcome>,
 }
 
 pub(super) fn compare(args: &CompareArgs) -> Result<(), Failure> {
@@ -126,16 +125,14 @@ pub(super) fn compare(args: &CompareArgs) -> Result<(), Failure> {
     let mut entries = Vec::new();
     for name in &args.names {
         let run = runs::find(&store, name)?;
-        let before = entries.len();
+        let outcomes = run.outcomes(&store)?;
         let by_axes = args.names.len() == 1 && run.experiment.is_sweep() && !args.all;
-        for point in 0..run.experiment.points.len() {
-            entries.extend(rows(&run, name, point, by_axes, &store)?);
-        }
-        let missing = entries[before..].iter().filter(|entry: &&Entry| entry.result.is_none()).count();
+        let points = 0..run.experiment.points.len();
+        let missing = points.clone().filter(|point| !outcomes.iter().any(|outcome| outcome.point == *point)).count();
+        entries.extend(points.flat_map(|point| rows(&run, name, point, by_axes, &outcomes)));
         if missing > 0 {
-            let whose =
-                if run.experiment.is_sweep() { format!("{missing} points of `{name}`") } else { format!("`{name}`") };
-            note(format!("{whose} have no results yet\n\nhint: `runner show {name}` says what is missing"));
+            let points = if run.experiment.is_sweep() { format!("{missing} points of ") } else { String::new() };
+            note(format!("{points}`{name}` without results yet\n\nhint: `runner show {name}` says what is missing"));
         }
     }
     let mut grid = grid(&entries, args.all);
@@ -147,7 +144,7 @@ pub(super) fn compare(args: &CompareArgs) -> Result<(), Failure> {
 
 /// The rows of one point: one a variant and budget, or one without numbers. Among points of one sweep the axes say all that
 /// differs.
-fn rows(run: &Frozen, name: &str, index: usize, by_axes: bool, store: &Store) -> Result<Vec<Entry>, Failure> {
+fn rows(run: &Frozen, name: &str, index: usize, by_axes: bool, outcomes: &[Outcome]) -> Vec<Entry> {
     let (experiment, point) = (&run.experiment, &run.experiment.points[index]);
     let level = |(axis, named): (usize, &Axis)| {
         let level = experiment.level(point, axis)?;
@@ -158,9 +155,9 @@ fn rows(run: &Frozen, name: &str, index: usize, by_axes: bool, store: &Store) ->
         if by_axes { experiment.axes.iter().enumerate().filter_map(level).collect() } else { run.values(index) };
     let point = (experiment.is_sweep() && !by_axes).then(|| point.name.clone());
     let entry = |result| Entry { run: name.to_owned(), point: point.clone(), values: values.clone(), result };
-    let results = run.outcome(index, store)?.unwrap_or_default();
-    let rows: Vec<_> = results.into_iter().map(|result| entry(Some(result))).collect();
-    Ok(if rows.is_empty() { vec![entry(None)] } else { rows })
+    let results = outcomes.iter().filter(|outcome| outcome.point == index);
+    let rows: Vec<_> = results.map(|outcome| entry(Some(outcome.clone()))).collect();
+    if rows.is_empty() { vec![entry(None)] } else { rows }
 }
 
 fn grid(entries: &[Entry], all: bool) -> Grid {
@@ -186,7 +183,7 @@ fn grid(entries: &[Entry], all: bool) -> Grid {
     for key in keys {
         columns.push((key, Box::new(move |entry| Cell::of(entry.values.get(key).cloned().unwrap_or_default()))));
     }
-    columns.push(("variant", of_result(|result| Cell::of(json!(result.name)))));
+    columns.push(("variant", of_result(|result| Cell::of(json!(result.variant)))));
     if budgets || all {
         columns.push(("budget", of_result(|result| Cell::of(json!(result.budget)))));
     }
@@ -201,7 +198,7 @@ fn grid(entries: &[Entry], all: bool) -> Grid {
 }
 
 /// A cell made from an entry's result; nothing where it has none.
-fn of_result(cell: impl Fn(&VariantResult) -> Cell + 'static) -> Box<dyn Fn(&Entry) -> Cell> {
+fn of_result(cell: impl Fn(&Outcome) -> Cell + 'static) -> Box<dyn Fn(&Entry) -> Cell> {
     Box::new(move |entry| entry.result.as_ref().map_or_else(|| Cell::of(Value::Null), &cell))
 }
 
@@ -211,13 +208,14 @@ mod tests {
 
     fn entry(run: &str, gae_lambda: f64, variant: &str, win_rate: f64) -> Entry {
         let values = [("ppo.gae_lambda", json!(gae_lambda)), ("ppo.steps", json!(60))];
-        let result = VariantResult {
-            name: variant.to_owned(),
+        let result = Outcome {
+            point: 0,
+            variant: variant.to_owned(),
             budget: 8,
             win_rate,
             ci: [win_rate - 0.1, win_rate + 0.1],
             kl_nats: Some(2.0),
-            ..VariantResult::default()
+            mean_length: None,
         };
         let values = values.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         Entry { run: run.to_owned(), point: None, values, result: Some(result) }

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::output::{Failure, note};
 use super::{StoreArgs, interrupt, rooms};
-use crate::events::{Fan, JsonLines, Plain, Sink};
+use crate::events::{Fan, Plain, Sink};
 use crate::launch::{Frozen, Keeper, Task, TaskState};
 use crate::stage::node::Plan;
 use crate::stage::work::{Outcome, execute_node};
@@ -39,9 +39,7 @@ pub(super) fn exec_stage(args: &ExecStageArgs) -> Result<(), Failure> {
         )));
     }
     let store = store.on_device(rooms::device(&run.experiment));
-    let log = run.events_file(&store);
-    let log =
-        JsonLines::open(&log).map_err(|error| Failure::Stage(format!("cannot write `{}`: {error}", log.display())))?;
+    let log = run.attend(&store)?;
     let keeper = Arc::new(Keeper::new(&run, &store, node));
     let sinks: Vec<Box<dyn Sink>> = vec![Box::new(log), Box::new(Arc::clone(&keeper)), Box::<Plain>::default()];
     let sink = Arc::new(Fan::new(sinks));

@@ -12,8 +12,8 @@ use super::output::{self, Failure, note, size, table};
 use super::{StoreArgs, rooms};
 use crate::launch::gc::{Garbage, collect, survey};
 
-/// Kept are all results, checkpoints and files of the runs that are tagged or at work, of the last active run of every
-/// recipe, and of the recipes named with `--keep`. Everything else goes.
+/// Kept are all results, checkpoints and files of the runs that are tagged, at work or queued, of the last active run of
+/// every recipe, and of the recipes named with `--keep`. Everything else goes.
 #[derive(Args)]
 pub(super) struct GcArgs {
     /// Delete; without it, what would be deleted is listed and stays

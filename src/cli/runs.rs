@@ -20,7 +20,7 @@ pub(super) struct LsArgs {
     /// Only runs of recipes whose name fits, as in `--name 'fine*'`
     #[arg(long, value_name = "GLOB")]
     name: Option<String>,
-    /// Only runs in this state: running, done, failed, interrupted, incomplete
+    /// Only runs in this state: running, queued, done, failed, interrupted, incomplete
     #[arg(long, value_parser = state)]
     state: Option<State>,
     /// Only runs with a tag that fits

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::output::{self, Failure, note, table};
 use super::{StoreArgs, runs};
 use crate::events::{Plain, Sink, Timed, duration};
-use crate::launch::{Board, Frozen, StageHistory, Standing, State, Summaries, Summary};
+use crate::launch::{Board, Frozen, StageHistory, Standing, State, Summaries, Summary, Task};
 use crate::store::Store;
 
 /// Time between two looks.
@@ -60,10 +60,10 @@ pub(super) fn watch(args: &WatchArgs) -> Result<(), Failure> {
     match (args.json, io::stdout().is_terminal()) {
         (true, _) => {
             let say = |board: &Board| output::data(&as_json(&run, board).to_string());
-            follow(&run, board, |_, board| say(board))?;
+            follow(&run, &store, board, |_, board| say(board))?;
         }
-        (false, true) => redraw(&run, board)?,
-        (false, false) => lines(&run, board)?,
+        (false, true) => redraw(&run, &store, board)?,
+        (false, false) => lines(&run, &store, board)?,
     }
     conclude(&run, &store)
 }
@@ -80,9 +80,10 @@ fn at_work(store: &Store) -> Result<Frozen, Failure> {
     }
 }
 
-/// Looks until nobody works on the run any more; a run that nobody began is waited for.
+/// Looks until nobody works on the run any more; a run that nobody began, or that waits in a queue, is waited for.
 fn follow(
     run: &Frozen,
+    store: &Store,
     mut board: Board,
     mut look: impl FnMut(&[Timed], &Board) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
@@ -94,7 +95,8 @@ fn follow(
         if !news.is_empty() {
             look(&news, &board)?;
         }
-        if !attended && (board.history.has_begun() || is_done(run, &board)) {
+        let queued = || Task::is_any_queued(run, store);
+        if !attended && (board.history.has_begun() || is_done(run, &board)) && !queued() {
             return Ok(());
         }
         thread::sleep(INTERVAL);
@@ -106,10 +108,10 @@ fn is_done(run: &Frozen, board: &Board) -> bool {
 }
 
 /// One picture, drawn again and again.
-fn redraw(run: &Frozen, board: Board) -> Result<(), Failure> {
+fn redraw(run: &Frozen, store: &Store, board: Board) -> Result<(), Failure> {
     let picture = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
     picture.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
-    let followed = follow(run, board, |_, board| {
+    let followed = follow(run, store, board, |_, board| {
         picture.set_message(frame(run, board));
         picture.tick();
         Ok(())
@@ -119,10 +121,10 @@ fn redraw(run: &Frozen, board: Board) -> Result<(), Failure> {
 }
 
 /// How it stands, then a line for what happens.
-fn lines(run: &Frozen, board: Board) -> Result<(), Failure> {
+fn lines(run: &Frozen, store: &Store, board: Board) -> Result<(), Failure> {
     output::data(&frame(run, &board))?;
     let plain = Plain::new(Box::new(io::stdout()), Duration::from_secs(5));
-    follow(run, board, |news, _| {
+    follow(run, store, board, |news, _| {
         for line in news {
             plain.emit(&line.event);
         }

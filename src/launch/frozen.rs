@@ -62,10 +62,17 @@ impl Frozen {
     pub fn begin(experiment: Experiment, store: &Store) -> Result<(Self, JsonLines)> {
         let _guard = store.share()?;
         let run = Self::submit(experiment, store)?;
-        let path = run.events_file(store);
-        let events = JsonLines::attended(&path).with_context(|| format!("cannot write `{}`", path.display()))?;
-        Summary::refresh(&run, store)?;
+        let events = run.attend(store)?;
         Ok((run, events))
+    }
+
+    /// Opens this process's events: as long as they are open, it counts as at work on the run.
+    ///
+    /// # Errors
+    /// When the store is not writable.
+    pub fn attend(&self, store: &Store) -> Result<JsonLines> {
+        let path = super::history::folder(store, &self.id).join(super::history::own_file());
+        JsonLines::attended(&path).with_context(|| format!("cannot write `{}`", path.display()))
     }
 
     /// Plans `experiment` and writes it down in `store`, with a copy of every file that it names. Submitted again, it is
@@ -74,6 +81,7 @@ impl Frozen {
     /// # Errors
     /// When a file cannot be read or the store is not writable.
     pub fn submit(experiment: Experiment, store: &Store) -> Result<Self> {
+        let _guard = store.share()?;
         let frozen = Self::new(experiment)?;
         for path in frozen.files.keys() {
             store.keep(path)?;
@@ -83,6 +91,7 @@ impl Frozen {
             return Ok(earlier);
         }
         write_atomically(&store.run_dir(&frozen.id).join("run.json"), &serde_json::to_vec(&frozen)?)?;
+        Summary::refresh(&frozen, store)?;
         Ok(frozen)
     }
 
@@ -120,19 +129,15 @@ impl Frozen {
         serde_json::from_slice(&bytes).with_context(|| format!("run `{}`", path.display()))
     }
 
-    /// Where this process writes what happens.
-    #[must_use]
-    pub fn events_file(&self, store: &Store) -> PathBuf {
-        super::history::folder(store, &self.id).join(super::history::own_file())
-    }
-
     /// The recipe that `node` is computed with. A file that was changed since is taken from the store's copy.
     ///
     /// # Panics
     /// When `node` is none of this run's.
     #[must_use]
     pub fn recipe(&self, node: &Node, store: &Store) -> Recipe {
-        self.point(node.points[0], store)
+        let mut recipe = self.experiment.points[node.points[0]].recipe.clone();
+        self.place_files(&mut recipe, store);
+        recipe
     }
 
     /// What it asks for, with changed files taken from the store's copies: its points have the keys of the plan.
@@ -141,17 +146,6 @@ impl Frozen {
         let mut experiment = self.experiment.clone();
         experiment.points.iter_mut().for_each(|point| self.place_files(&mut point.recipe, store));
         experiment
-    }
-
-    /// The recipe of the point with index `point`, files as in [`Frozen::recipe`].
-    ///
-    /// # Panics
-    /// When there is no such point.
-    #[must_use]
-    pub fn point(&self, point: usize, store: &Store) -> Recipe {
-        let mut recipe = self.experiment.points[point].recipe.clone();
-        self.place_files(&mut recipe, store);
-        recipe
     }
 
     fn place_files(&self, recipe: &mut Recipe, store: &Store) {

@@ -1,6 +1,6 @@
 //! What of a store nobody needs any more, and how it goes.
 //!
-//! Kept is what these runs reach: tagged ones, those at work, the last active of every recipe, and what recipes would reach
+//! Kept is what these runs reach: tagged ones, those at work or in a queue, the last active of every recipe, and what recipes would reach
 //! that a person asks to keep. Reached are all results of a run's plan, its checkpoints, and the files that it names. A
 //! result whose key somebody computes stays in any case. What goes is renamed first, and only then deleted: a kill in
 //! between leaves no half result, and the rest goes with the next collection.
@@ -31,7 +31,7 @@ pub struct Garbage {
 /// Kinds of garbage, in the order in which it goes: a run before what it reaches, so that no run is left without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// A run that is neither tagged nor at work nor the last of its recipe.
+    /// A run that is neither tagged nor at work nor queued nor the last of its recipe.
     Run,
     /// A result that no kept run reaches.
     Result,
@@ -133,7 +133,7 @@ fn reached(store: &Store, wanted: &[Frozen]) -> Result<Reached> {
     let whole = store.runs()?.into_iter().filter(|id| store.run_dir(id).join("run.json").exists());
     for id in whole {
         let summary = summaries.get(&id)?;
-        if summary.state == State::Running || tagged.contains(&id) {
+        if matches!(summary.state, State::Running | State::Queued) || tagged.contains(&id) {
             reached.runs.insert(id.clone());
         }
         let newest = last.entry(summary.name).or_insert((f64::NEG_INFINITY, String::new()));

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::host;
 use crate::events::{Event, Timed, is_attended};
 use crate::store::Store;
 
@@ -30,7 +31,9 @@ pub struct History {
 struct Source {
     /// Bytes that were read, whole lines only.
     read: u64,
-    /// Whether the last run in it has an end.
+    /// Whether it speaks of a whole run that has no end yet; a launcher's task speaks of its stage alone.
+    in_run: bool,
+    /// Whether what it last spoke of has an end.
     ended: bool,
     /// When its last event was.
     last: f64,
@@ -129,7 +132,13 @@ impl History {
     fn take(&mut self, path: &Path, line: &Timed) {
         self.last = Some(self.last.map_or(line.time, |last| last.max(line.time)));
         if let Some(source) = self.sources.get_mut(path) {
-            source.ended = matches!(line.event, Event::RunFinished { .. });
+            source.in_run = match line.event {
+                Event::RunStarted { .. } => true,
+                Event::RunFinished { .. } => false,
+                _ => source.in_run,
+            };
+            let ends_stage = matches!(line.event, Event::StageFinished { .. } | Event::StageFailed { .. });
+            source.ended = matches!(line.event, Event::RunFinished { .. }) || ends_stage && !source.in_run;
             source.last = line.time;
         }
         match &line.event {
@@ -228,11 +237,6 @@ pub(super) fn folder(store: &Store, id: &str) -> PathBuf {
 /// system.
 pub(super) fn own_file() -> String {
     format!("{}-{}.jsonl", host(), std::process::id())
-}
-
-fn host() -> String {
-    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    if host.trim().is_empty() { "local".to_owned() } else { host.trim().to_owned() }
 }
 
 /// The files of events in `dir`, in order of their names.

@@ -24,7 +24,7 @@ pub use board::{Board, Standing};
 pub use difference::{Change, Difference, Values, difference};
 pub use frozen::{Frozen, Submission, host};
 pub use history::{History, Phase, StageHistory};
-pub use outcome::Headline;
+pub use outcome::{Headline, Outcome};
 pub use resources::{demand, local_limits, needs, resources};
 pub use summary::{State, Summaries, Summary};
 pub use tasks::{Keeper, Task, TaskState, remember};

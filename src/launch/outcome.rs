@@ -1,17 +1,47 @@
-//! What came out of a run: for each point the numbers of its variants.
-//!
-//! One recipe has them in its report. The points of a sweep have no reports of their own: their numbers are collected from
-//! the same results.
+//! What came out of a run: for each point the numbers of its variants, from its report; a sweep's is made on the spot.
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 
 use super::Frozen;
-use crate::recipe::Recipe;
-use crate::report::{Report, VariantResult};
+use crate::report::Report;
+use crate::report::sweep::Status;
 use crate::stage;
 use crate::stage::node::Stage;
 use crate::store::{Artefact, Lookup, Store};
 use crate::units::Count;
+
+/// One variant at one budget of one point.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The point's index in the experiment.
+    pub point: usize,
+    /// The variant's name.
+    pub variant: String,
+    /// Annotated prompts for each seed.
+    pub budget: usize,
+    /// Its win rate against the reference.
+    pub win_rate: f64,
+    /// Interval of the win rate, `[low, high]`.
+    pub ci: [f64; 2],
+    /// Mean sequence KL to the reference, in nats.
+    pub kl_nats: Option<f64>,
+    /// Mean response length in tokens.
+    pub mean_length: Option<f64>,
+}
+
+/// The best that a run found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Headline {
+    /// The point's name, in a sweep.
+    pub point: Option<String>,
+    /// The variant's name.
+    pub variant: String,
+    /// Annotated prompts for each seed.
+    pub budget: usize,
+    /// Its win rate against the reference.
+    pub win_rate: f64,
+}
 
 impl Frozen {
     /// The result of the run's report, where it has one and it is there.
@@ -24,49 +54,57 @@ impl Frozen {
         }
     }
 
-    /// The numbers of every variant at the point with index `point`; none while something of it is missing.
+    /// The numbers of every variant at every point that has any by now.
     ///
     /// # Errors
-    /// When a result is damaged.
-    pub fn outcome(&self, point: usize, store: &Store) -> Result<Option<Vec<VariantResult>>> {
-        self.numbers(&self.point(point, store), point, store)
-    }
-
-    fn numbers(&self, recipe: &Recipe, point: usize, store: &Store) -> Result<Option<Vec<VariantResult>>> {
-        if !self.experiment.is_sweep() {
-            let Some(report) = self.report(store) else { return Ok(None) };
-            return Ok(Some(report.read_json::<Report>("report.json")?.variants));
-        }
-        stage::outcome(&stage::plan_recipe(recipe, &self.experiment.points[point].name)?, store)
+    /// When the report is damaged, or a file that a recipe names is nowhere to be found.
+    pub fn outcomes(&self, store: &Store) -> Result<Vec<Outcome>> {
+        self.collect(store, None)
     }
 
     /// The best of all points and variants by win rate, at the largest budget.
     pub(super) fn headline(&self, store: &Store) -> Option<Headline> {
-        let mut all = Vec::new();
-        for (index, point) in self.experiment.points.iter().enumerate() {
-            let mut recipe = self.point(index, store);
-            // Nobody looks at its interval.
-            recipe.evaluation.bootstrap_samples = Count::try_from(1).expect("at least one");
-            // What is damaged or gone has no numbers; whoever needs them is told why.
-            let results = self.numbers(&recipe, index, store).ok().flatten().unwrap_or_default();
-            let point = self.experiment.is_sweep().then(|| point.name.clone());
-            all.extend(results.into_iter().map(|result| (point.clone(), result)));
-        }
-        let (point, best) =
-            all.into_iter().max_by(|(_, a), (_, b)| a.budget.cmp(&b.budget).then(a.win_rate.total_cmp(&b.win_rate)))?;
-        Some(Headline { point, variant: best.name, budget: best.budget, win_rate: best.win_rate })
+        // Nobody looks at the intervals. What is damaged has no numbers; whoever needs them is told why.
+        let all = self.collect(store, Count::try_from(1).ok()).unwrap_or_default();
+        let best = all.into_iter().max_by(|a, b| a.budget.cmp(&b.budget).then(a.win_rate.total_cmp(&b.win_rate)))?;
+        let point = self.experiment.is_sweep().then(|| self.experiment.points[best.point].name.clone());
+        Some(Headline { point, variant: best.variant, budget: best.budget, win_rate: best.win_rate })
     }
-}
 
-/// The best that a run found.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Headline {
-    /// The point's name, in a sweep.
-    pub point: Option<String>,
-    /// The variant's name.
-    pub variant: String,
-    /// Annotated prompts for each seed.
-    pub budget: usize,
-    /// Its win rate against the reference.
-    pub win_rate: f64,
+    /// A sweep's intervals come from as many `samples` as are said here, else in its recipes.
+    fn collect(&self, store: &Store, samples: Option<Count>) -> Result<Vec<Outcome>> {
+        if !self.experiment.is_sweep() {
+            let Some(report) = self.report(store) else { return Ok(Vec::new()) };
+            let variants = report.read_json::<Report>("report.json")?.variants.into_iter();
+            return Ok(variants
+                .map(|variant| Outcome {
+                    point: 0,
+                    variant: variant.name,
+                    budget: variant.budget,
+                    win_rate: variant.win_rate,
+                    ci: variant.ci,
+                    kl_nats: variant.kl_nats,
+                    mean_length: variant.mean_length,
+                })
+                .collect());
+        }
+        let mut experiment = self.experiment(store);
+        for point in &mut experiment.points {
+            point.recipe.evaluation.bootstrap_samples = samples.unwrap_or(point.recipe.evaluation.bootstrap_samples);
+        }
+        let report = stage::sweep_report(&experiment, store)?;
+        let there = report.results.into_iter().filter(|result| result.status == Status::Done);
+        let outcomes = there.filter_map(|result| {
+            Some(Outcome {
+                point: experiment.points.iter().position(|point| point.name == result.point)?,
+                variant: result.variant,
+                budget: result.budget,
+                win_rate: result.measures.win_rate?,
+                ci: result.ci?,
+                kl_nats: result.measures.kl_nats,
+                mean_length: result.measures.mean_length,
+            })
+        });
+        Ok(outcomes.collect())
+    }
 }

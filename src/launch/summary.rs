@@ -11,7 +11,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::history::{folder, length};
-use super::{Frozen, Headline, History, Phase};
+use super::{Frozen, Headline, History, Phase, Task};
 use crate::stage::node::Demand;
 use crate::store::{Lookup, Store, write_atomically};
 
@@ -21,6 +21,8 @@ use crate::store::{Lookup, Store, write_atomically};
 pub enum State {
     /// A process works on it now.
     Running,
+    /// It was handed to a queue, and waits there as far as is known.
+    Queued,
     /// All its results are there.
     Done,
     /// A stage failed, and nobody works on it.
@@ -37,6 +39,7 @@ impl State {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Running => "running",
+            Self::Queued => "queued",
             Self::Done => "done",
             Self::Failed => "failed",
             Self::Interrupted => "interrupted",
@@ -68,7 +71,7 @@ pub struct Summary {
     pub missing: usize,
     /// How it stands.
     pub state: State,
-    /// The best that it found.
+    /// The best that it found; none while it is at work.
     pub headline: Option<Headline>,
     /// What its results cost to compute, whoever computed them, in seconds.
     pub work_seconds: f64,
@@ -129,7 +132,7 @@ impl<'a> Summaries<'a> {
     fn is_stale(&self, summary: &Summary) -> bool {
         let written = || fs::metadata(file(self.store, &summary.id)).and_then(|metadata| metadata.modified()).ok();
         match summary.state {
-            State::Running => true,
+            State::Running | State::Queued => true,
             _ if summary.events_bytes != length(&folder(self.store, &summary.id)) => true,
             State::Done => false,
             _ => self.changed > written(),
@@ -170,6 +173,7 @@ impl Summary {
         let state = match () {
             () if history.is_attended() => State::Running,
             () if done == nodes.len() => State::Done,
+            () if Task::is_any_queued(run, store) => State::Queued,
             () if history.was_interrupted() => State::Interrupted,
             () if failed > 0 => State::Failed,
             () => State::Incomplete,
@@ -185,7 +189,8 @@ impl Summary {
             failed,
             missing: nodes.len() - done - failed,
             state,
-            headline: run.headline(store),
+            // Found anew at every look, it would cost more than all the rest.
+            headline: if state == State::Running { None } else { run.headline(store) },
             work_seconds,
             events_bytes: length(&folder(store, &run.id)),
         }

@@ -85,6 +85,13 @@ impl Task {
         serde_json::from_slice(&fs::read(path(run, store, &node.key)).ok()?).ok()
     }
 
+    /// Whether a task of `run` is said to wait in a queue.
+    #[must_use]
+    pub fn is_any_queued(run: &Frozen, store: &Store) -> bool {
+        let queued = |node| Self::find(run, store, node).is_some_and(|task| task.state == TaskState::Queued);
+        store.run_dir(&run.id).join("tasks").is_dir() && run.plan.nodes.iter().any(queued)
+    }
+
     /// Writes it down, in the state `state`.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ use serde::de::DeserializeOwned;
 pub use opened::{Opened, Scores};
 pub use plan::{plan, plan_recipe};
 pub use policy::Policy;
-pub use report::{outcome, sweep_report};
+pub use report::sweep_report;
 pub use training::Interrupted;
 
 use self::execute::Inputs;

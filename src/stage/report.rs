@@ -11,15 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use self::collect::{Chosen, Loaded, all_warnings, chosen, comparisons, curves, grid, reward_models, variants};
 use super::execute::Inputs;
-use super::node::{Plan, Stage};
 use super::policy::{Setting, dataset};
 use super::reward::Evaluation;
 use crate::judge;
 use crate::recipe::{Recipe, to_toml};
-use crate::report::{
-    DataCount, LabelAgreement, Provenance, Report, SftResult, StageCost, VariantResult, verdict, write,
-};
-use crate::store::{self, Artefact, Lookup, Store, Workspace};
+use crate::report::{DataCount, LabelAgreement, Provenance, Report, SftResult, StageCost, verdict, write};
+use crate::store::{self, Artefact, Workspace};
 
 pub(super) const VERSION: u32 = 3;
 
@@ -40,34 +37,9 @@ pub(super) struct Cell {
     pub(super) kl_coef: f64,
 }
 
-/// The numbers of every variant of the recipe whose plan is `plan`, from what is in `store`; none while something that
-/// they are made from is missing.
-///
-/// # Errors
-/// When a result is damaged.
-pub fn outcome(plan: &Plan, store: &Store) -> Result<Option<Vec<VariantResult>>> {
-    let Some(node) = plan.nodes.iter().find(|node| node.stage == Stage::Report) else { return Ok(None) };
-    let config: Config = super::config(node)?;
-    let mut inputs = Vec::new();
-    // Costs are read from all stages, numbers from the cells' own.
-    for input in node.inputs.iter().filter(|input| !input.role.starts_with("stage.")) {
-        let node = &plan.nodes[input.node];
-        match store.find(node.stage.name(), &node.key) {
-            Lookup::Found(artefact) => inputs.push((input.role.clone(), artefact)),
-            Lookup::Missing => return Ok(None),
-            Lookup::Damaged(error) => return Err(error.into()),
-        }
-    }
-    let cells = loaded(&config, &Inputs::new(inputs))?;
-    variants(&config.recipe, &chosen(&config.recipe, &cells)).map(Some)
-}
-
-fn loaded(config: &Config, inputs: &Inputs) -> Result<Vec<Loaded>> {
-    config.cells.iter().enumerate().map(|(i, cell)| Loaded::new(i, cell, inputs)).collect()
-}
-
 pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Result<()> {
-    let cells = loaded(config, inputs)?;
+    let cells: Vec<Loaded> =
+        config.cells.iter().enumerate().map(|(i, cell)| Loaded::new(i, cell, inputs)).collect::<Result<_>>()?;
     let chosen: Vec<Chosen> = chosen(&config.recipe, &cells);
     let mut report = Report {
         recipe: config.name.clone(),

@@ -3,13 +3,13 @@
 //! The head decides what the model is: V outputs a language model, one output a value or reward model, two outputs a
 //! token classifier.
 
-use burn::tensor::activation::{log_softmax, silu, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
 use super::{Batch, Config};
+use crate::compute::fused::{self, attention, matmul, rms_norm, rotate, swiglu};
 
 /// Weight matrices of one layer, in the order in which they stand in [`Model::weights`].
 const LAYER: [&str; 9] = [
@@ -202,7 +202,7 @@ impl Model {
     #[must_use]
     pub fn project(&self, hidden: Tensor<3>) -> Tensor<3> {
         let [b, n, h] = hidden.dims();
-        hidden.reshape([b * n, h]).matmul(self.head().clone()).reshape([b, n, self.outputs()])
+        matmul(hidden.reshape([b * n, h]), self.head().clone()).reshape([b, n, self.outputs()])
     }
 
     fn head(&self) -> &Tensor<2> {
@@ -248,21 +248,19 @@ impl Model {
         for (i, layer) in
             self.weights[1..].chunks_exact(LAYER.len()).take(self.config.num_hidden_layers.get()).enumerate()
         {
-            let normed = self.rms_norm(x.clone(), &layer[0]);
+            let normed = self.norm(x.clone(), &layer[0]);
             let cached =
                 cache.as_deref_mut().map(|cache| Cached { columns: cache.columns, layer: &mut cache.layers[i] });
             x = x + self.attention(&normed, &layer[1..5], &rotary, bias, cached);
-            let normed = self.rms_norm(x.clone(), &layer[5]);
-            let gated = silu(normed.clone().matmul(layer[6].clone())) * normed.matmul(layer[7].clone());
-            x = x + gated.matmul(layer[8].clone());
+            let normed = self.norm(x.clone(), &layer[5]);
+            let gated = swiglu(matmul(normed.clone(), layer[6].clone()), matmul(normed, layer[7].clone()));
+            x = x + matmul(gated, layer[8].clone());
         }
-        self.rms_norm(x, &self.weights[self.weights.len() - 2]).reshape([b, t, h])
+        self.norm(x, &self.weights[self.weights.len() - 2]).reshape([b, t, h])
     }
 
-    /// `x / sqrt(mean(x^2) + eps) * w` over the last dimension [RMSNORM].
-    fn rms_norm(&self, x: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
-        let scale = (x.clone().square().mean_dim(1) + self.config.rms_norm_eps.get()).sqrt().recip();
-        x * scale * weight.clone()
+    fn norm(&self, x: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
+        rms_norm(x, weight.clone(), self.config.rms_norm_eps.get())
     }
 
     fn attention(
@@ -276,18 +274,16 @@ impl Model {
         let (heads, kv_heads, d) =
             (self.config.num_attention_heads.get(), self.config.num_key_value_heads.get(), self.config.head_dim());
         let [b, _, t, _] = bias.dims();
-        let split = |w: &Tensor<2>, n: usize| x.clone().matmul(w.clone()).reshape([b * t, n, d]);
+        let split = |w: &Tensor<2>, n: usize| matmul(x.clone(), w.clone()).reshape([b * t, n, d]);
+        let turn = |w, n, [cos, sin]: &[Tensor<3>; 2]| rotate(split(w, n), cos.clone(), sin.clone());
         let by_head = |x: Tensor<3>, n: usize| x.reshape([b, t, n, d]).swap_dims(1, 2);
-        // The scale goes into the (small) queries rather than into the (large) scores.
-        let q = by_head(rotary.apply(split(&projections[0], heads)) * (d as f64).sqrt().recip(), heads);
-        let mut k = by_head(rotary.apply(split(&projections[1], kv_heads)), kv_heads);
+        let q = by_head(turn(&projections[0], heads, &rotary.queries), heads);
+        let mut k = by_head(turn(&projections[1], kv_heads, &rotary.keys), kv_heads);
         let mut v = by_head(split(&projections[2], kv_heads), kv_heads);
         if let Some(cached) = cached {
             (k, v) = cached.extend(k, v);
         }
-        let (k, v) = (repeat_heads(k, heads / kv_heads), repeat_heads(v, heads / kv_heads));
-        let scores = softmax(q.matmul(k.swap_dims(2, 3)) + bias.clone(), 3);
-        scores.matmul(v).swap_dims(1, 2).reshape([b * t, heads * d]).matmul(projections[3].clone())
+        matmul(attention(q, k, v, bias.clone()), projections[3].clone())
     }
 }
 
@@ -297,25 +293,15 @@ impl Model {
 /// `logits` `[B, R, V]`, `ids` `[B, R]`; result `[B, R]`.
 #[must_use]
 pub fn gather_log_probs(logits: Tensor<3>, ids: Tensor<2, Int>) -> Tensor<2> {
-    let [b, r, _] = logits.dims();
-    log_softmax(logits, 2).gather(2, ids.reshape([b, r, 1])).reshape([b, r])
+    let [b, r, v] = logits.dims();
+    fused::gather_log_probs(logits.reshape([b * r, v]), ids.reshape([b * r])).reshape([b, r])
 }
 
-/// Grouped-query attention: every key-value head serves `times` neighbouring query heads.
-fn repeat_heads(x: Tensor<4>, times: usize) -> Tensor<4> {
-    if times == 1 {
-        return x;
-    }
-    let [b, n, t, d] = x.dims();
-    x.reshape([b, n, 1, t, d]).expand([b, n, times, t, d]).reshape([b, n * times, t, d])
-}
-
-/// Rotary position embedding [ROPE]: `x cos + rotate_half(x) sin`, the rotation written as a matrix product because its
-/// backward pass then is one, too.
+/// Cosines and sines of the rotary position embedding [ROPE], each `[B * T, 1, d]`.
 struct Rotary {
-    cos: Tensor<3>,
-    sin: Tensor<3>,
-    rotate: Tensor<2>,
+    keys: [Tensor<3>; 2],
+    /// Divided by `sqrt(d)`, so that the (large) scores need not be.
+    queries: [Tensor<3>; 2],
 }
 
 impl Rotary {
@@ -323,26 +309,12 @@ impl Rotary {
         let d = config.head_dim();
         let frequencies: Vec<f32> =
             (0..d).map(|i| config.rope_theta.get().powf(-2.0 * ((i % (d / 2)) as f64) / d as f64) as f32).collect();
-        let mut rotate = vec![0_f32; d * d];
-        for i in 0..d / 2 {
-            rotate[(i + d / 2) * d + i] = -1.0;
-            rotate[i * d + i + d / 2] = 1.0;
-        }
         let rows = positions.dims().iter().product::<usize>();
         let angles = positions.clone().reshape([rows, 1, 1]).float()
             * Tensor::<3>::from_data(TensorData::new(frequencies, [1, 1, d]), device);
-        Self {
-            cos: angles.clone().cos(),
-            sin: angles.sin(),
-            rotate: Tensor::from_data(TensorData::new(rotate, [d, d]), device),
-        }
-    }
-
-    /// `[B * T, heads, d]` to the same.
-    fn apply(&self, x: Tensor<3>) -> Tensor<3> {
-        let [rows, heads, d] = x.dims();
-        let rotated = x.clone().reshape([rows * heads, d]).matmul(self.rotate.clone()).reshape([rows, heads, d]);
-        x * self.cos.clone() + rotated * self.sin.clone()
+        let keys = [angles.clone().cos(), angles.sin()];
+        let queries = keys.clone().map(|x| x / (d as f64).sqrt());
+        Self { keys, queries }
     }
 }
 

@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::compute::fused::{Adam, adamw};
 use crate::units::{Fraction, NonNegative, Positive};
 
 /// An `optimizer` table of the recipe: AdamW [ADAMW] with linear warm-up and linear decay.
@@ -104,22 +105,24 @@ impl AdamW {
 
     /// One update in place; gradients are first scaled down to the largest allowed global norm.
     ///
-    /// `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`,
-    /// `w -= rate (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + decay w)`.
-    ///
     /// Returns the global L2 norm before clipping.
     pub fn update(&mut self, weights: &mut [Tensor<2>], gradients: Vec<Tensor<2>>, rate: f64) -> f64 {
         self.step += 1;
         let norm = global_norm(&gradients);
         let clip = (self.config.max_grad_norm.get() / (norm + 1e-6)).min(1.0);
         let (b1, b2) = (self.config.beta1.get(), self.config.beta2.get());
-        let (c1, c2) = (1.0 - b1.powi(self.step), 1.0 - b2.powi(self.step));
+        let adam = Adam {
+            clip,
+            beta1: b1,
+            beta2: b2,
+            correction1: 1.0 - b1.powi(self.step),
+            correction2: 1.0 - b2.powi(self.step),
+            rate,
+            epsilon: self.config.epsilon.get(),
+            keep: 1.0 - rate * self.config.weight_decay.get(),
+        };
         for (((w, g), m), v) in weights.iter_mut().zip(gradients).zip(&mut self.first).zip(&mut self.second) {
-            let g = g * clip;
-            *m = m.extract() * b1 + g.clone() * (1.0 - b1);
-            *v = v.extract() * b2 + g.square() * (1.0 - b2);
-            let scaled = m.clone() * (rate / c1) / ((v.clone() / c2).sqrt() + self.config.epsilon.get());
-            *w = w.extract() * (1.0 - rate * self.config.weight_decay.get()) - scaled;
+            [*w, *m, *v] = adamw(w.extract(), g, m.extract(), v.extract(), adam);
         }
         norm
     }

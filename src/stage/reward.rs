@@ -23,7 +23,7 @@ use crate::reward::{self, Kind, PairSource};
 use crate::store::{Artefact, Workspace};
 use crate::text::Tokenizer;
 
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Pairs of a clean and a faulty response, of each kind of fault.
 const SINGLE_FAULT_PAIRS: usize = 200;

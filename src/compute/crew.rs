@@ -1,55 +1,6 @@
-//! Where tensors live and which threads work on them.
-//!
-//! All knowledge of burn's backends stands here, so that adding or dropping one touches this file and `Cargo.toml`.
-//! What is computed is left to everyone else.
+//! The threads that share a gradient step.
 
-use anyhow::{Result, bail};
-use burn::tensor::Device;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-/// The recipe's `device` key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceName {
-    /// The fastest device that this binary was built with.
-    #[default]
-    Auto,
-    /// burn's pure-Rust CPU backend.
-    Flex,
-    /// LibTorch on the CPU; needs the cargo feature `tch`.
-    LibTorch,
-}
-
-impl DeviceName {
-    /// The burn device of that name.
-    ///
-    /// # Errors
-    /// When this binary was built without the backend.
-    pub fn device(self) -> Result<Device> {
-        match self {
-            Self::Auto | Self::Flex => Ok(Device::flex()),
-            #[cfg(feature = "tch")]
-            #[allow(
-                deprecated,
-                reason = "burn 0.22 marks burn-tch as deprecated; dropping it will touch this line only"
-            )]
-            Self::LibTorch => Ok(Device::libtorch()),
-            #[cfg(not(feature = "tch"))]
-            Self::LibTorch => bail!("device `libtorch` is not in this binary: build it with `--features tch`"),
-        }
-    }
-
-    /// The backend family that decides the last bits of every number: part of every key.
-    #[must_use]
-    pub const fn family(self) -> &'static str {
-        match self {
-            Self::Auto | Self::Flex => "flex",
-            Self::LibTorch => "libtorch",
-        }
-    }
-}
 
 /// Threads for data parallelism, each the only thread of its own rayon pool.
 ///

@@ -1,0 +1,11 @@
+//! Where tensors live, which threads work on them, and operations with kernels of our own.
+//!
+//! All knowledge of burn's backends stands here, so that adding or dropping one touches this room and `Cargo.toml`.
+//! What is computed is left to everyone else.
+
+mod crew;
+mod device;
+pub mod fused;
+
+pub use crew::Crew;
+pub use device::DeviceName;

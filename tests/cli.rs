@@ -56,6 +56,7 @@ fn help() {
       label        Align texts or token ids and label what an edit changed
       generate     Let a trained policy answer prompts
       score        Say what a model thinks of given texts, token by token
+      winrate      Compute AlpacaEval's win rates from files of annotations
       bench        Measure tokens per second on fixed work
       completions  Print a completion script for a shell
 
@@ -88,6 +89,7 @@ fn help_of_every_command() {
         "label",
         "generate",
         "score",
+        "winrate",
         "bench",
         "completions",
     ];

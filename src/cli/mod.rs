@@ -22,6 +22,7 @@ mod score;
 mod slurm;
 mod stored;
 mod watch;
+mod winrate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -81,6 +82,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Say what a model thinks of given texts, token by token
     Score(score::ScoreArgs),
+    /// Compute AlpacaEval's win rates from files of annotations
+    Winrate(winrate::WinrateArgs),
     /// Measure tokens per second on fixed work
     Bench(bench::BenchArgs),
     /// Print a completion script for a shell
@@ -168,6 +171,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Label(args) => label::label(&args),
         Command::Generate(args) => generate::generate(&args),
         Command::Score(args) => score::score(&args),
+        Command::Winrate(args) => winrate::winrate(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

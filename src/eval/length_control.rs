@@ -313,7 +313,7 @@ mod tests {
     fn a_model_that_wins_by_length_alone_is_worth_half() {
         // Longer outputs win whoever wrote them.
         let compared = |i: usize| {
-            let lengths = if i % 3 == 0 { [120.0, 80.0] } else { [80.0, 120.0 + (i % 7) as f64] };
+            let lengths = if i.is_multiple_of(3) { [120.0, 80.0] } else { [80.0, 120.0 + (i % 7) as f64] };
             let share = f64::from(u8::from(lengths[1] > lengths[0]));
             Compared { share: Some(if i % 11 == 5 { 1.0 - share } else { share }), lengths, difficulty: 0.0, group: i }
         };

@@ -15,6 +15,7 @@ mod interrupt;
 mod label;
 mod output;
 mod plan;
+mod power;
 mod rooms;
 mod run;
 mod runs;
@@ -68,6 +69,8 @@ enum Command {
     Diff(compare::DiffArgs),
     /// Compare what came of runs, or of the points of a sweep
     Compare(compare::CompareArgs),
+    /// Say how many prompts and seeds it takes to see a difference
+    Power(power::PowerArgs),
     /// Give a run a name, or list the names
     Tag(runs::TagArgs),
     /// Remove from the store what nobody needs; says first what that is
@@ -164,6 +167,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Watch(args) => watch::watch(&args),
         Command::Diff(args) => compare::diff(&args),
         Command::Compare(args) => compare::compare(&args),
+        Command::Power(args) => power::power(&args),
         Command::Tag(args) => runs::tag(&args),
         Command::Gc(args) => gc::gc(&args),
         Command::Export(args) => archive::export(&args),

@@ -172,13 +172,11 @@ impl Control {
             None => vec![0.0; annotations.len()],
             Some(table) => by(table, self.index)?,
         };
-        let weights = match given {
-            Some(weights) => weights,
-            None => {
-                let compared = Compared::of(annotations, &hardness).map_err(|error| error.to_string())?;
-                GlmWeights::fit(&compared).map_err(|error| error.to_string())?
-            }
+        let fitted = || -> Result<GlmWeights, String> {
+            let compared = Compared::of(annotations, &hardness).map_err(|error| error.to_string())?;
+            GlmWeights::fit(&compared).map_err(|error| error.to_string())
         };
+        let weights = given.map_or_else(fitted, Ok)?;
         let rate =
             |hardness: &[f64]| weights.length_controlled(hardness).ok_or("expected at least one row, found none");
         // Where the two ways differ, a reader who compares with published numbers has to know.

@@ -17,10 +17,10 @@ pub(super) struct PowerArgs {
     #[arg(value_name = "RUN")]
     name: String,
     /// The difference to see, in points [default: the recipe's `evaluation.difference`]
-    #[arg(long, value_name = "POINTS", value_parser = points)]
+    #[arg(long, value_name = "POINTS", value_parser = points, allow_negative_numbers = true)]
     difference: Option<f64>,
     /// How often to see it [default: the recipe's `evaluation.power`]
-    #[arg(long, value_name = "SHARE", value_parser = share)]
+    #[arg(long, value_name = "SHARE", value_parser = share, allow_negative_numbers = true)]
     power: Option<f64>,
     #[command(flatten)]
     format: FormatArgs,

@@ -292,6 +292,23 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_an_error_where_a_person_marked_a_part_of_its_word() {
+        let tokenizer = tokenizer();
+        let mut given = edit("ugh , it is  cheap .", true, "it is cheap .");
+        let errors = |given: &Edit| label_edit(given, &tokenizer, Unit::Token).original_errors;
+        assert!(errors(&given).is_empty(), "nobody marked anything");
+        // The comma, and two letters of `cheap`, which two spaces precede.
+        given.error_spans = vec![[4, 5], [14, 16]];
+        assert_eq!(errors(&given), [false, true, false, false, true, false, false]);
+        let mut cut = label_edit(&given, &tokenizer, Unit::Token);
+        cut.truncate(2);
+        assert_eq!(cut.original_errors, [false, true]);
+        // Sampled ids that spell other words than the text.
+        given.original.ids = tokenizer.encode("it is");
+        assert!(errors(&given).is_empty());
+    }
+
+    #[test]
     fn sampled_ids_are_taken_as_they_are() {
         let mut given = edit("it is cheap .", true, "it is .");
         given.original.ids = vec![7, 7, 9];

@@ -124,7 +124,7 @@ fn prompts_and_seeds_are_compared_as_the_judgements_say() {
     let better =
         ours.iter().flat_map(|x| theirs.iter().map(move |y| if x > y { 1.0 } else { 0.5 * f64::from(x >= y) }));
     close(&comparison["probability_of_improvement"], better.sum::<f64>() / 4.0, 1e-12);
-    // Of two seeds: the variance of the interaction is half the mean square of the centred differences.
+    // Of two seeds: the variance of single responses is half the mean square of the centred differences.
     let difference = |i: usize, seed: usize| 100.0 * (a[seed][i] - b[seed][i]);
     let gaps: Vec<f64> = (0..sums.len()).map(|i| difference(i, 0) - difference(i, 1)).collect();
     let middle = gaps.iter().sum::<f64>() / gaps.len() as f64;
@@ -174,7 +174,7 @@ fn power_refuses_what_it_cannot_plan() {
         (&["two", "--difference", "0"][..], "expected a number of points above 0"),
         (&["two", "--difference", "-3"], "expected a number of points above 0"),
         (&["two", "--power", "1"], "expected a number between 0 and 1"),
-        (&["twoo"], "did you mean `two`?"),
+        (&["tow"], "no run has the id, tag or recipe `tow`"),
     ] {
         let error = refused(arguments);
         assert!(error.contains(message), "{error}");
@@ -195,6 +195,12 @@ fn reward_models_are_asked_for_every_token_and_for_the_best_of_many() {
         let proxies: Vec<f64> = curve.iter().map(|point| number(&point["proxy"])).collect();
         assert!(proxies.windows(2).all(|pair| pair[1] >= pair[0] - 1e-9) && proxies[63] > proxies[0], "{proxies:?}");
         close(&curve[0]["kl_nats"], 0.0, 1e-12);
+        for (share, interval) in [("preference_accuracy", "preference_ci"), ("edit_accuracy", "edit_ci")] {
+            let [low, high] = [0, 1].map(|end| number(&model[interval][end]));
+            let share = number(&model[share]);
+            // A score interval is not centred, and never as narrow as the pairs of this recipe are few.
+            assert!(low <= share && share <= high && high - low > 0.1, "{share} in {low} to {high}");
+        }
         close(&curve[3]["kl_nats"], 4.0_f64.ln() - 0.75, 1e-12);
         if variant == "sequence" {
             assert!(model["edited_tokens"].is_null() && model["token_auc"].is_null());

@@ -178,6 +178,36 @@ fn fits_of_published_files_are_those_of_scikit_learn() {
     }
 }
 
+#[test]
+fn weights_are_the_models_less_the_baselines() {
+    let rows = |baseline: &str, model: &str| -> String {
+        let row = |i: usize| json!({ "preference": 1.5, "generator_1": baseline, "generator_2": model, "output_1": "a", "output_2": "ab", "instruction_index": i });
+        (0..2).map(row).collect::<Value>().to_string()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    let header = ",np.tanh(std_delta_len),instruction_difficulty,not_gamed_baseline.astype(float)";
+    file("w.csv", &format!("{header}\nm,-1,0.5,0.2\nother,-1,-0.5,1.2\n"));
+    file("d.csv", "i,instruction_difficulty\n0,1\n1,-1\n");
+    let given = ["--weights", "w.csv", "--difficulties", "d.csv"];
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    for (baseline, model, at) in [
+        ("unknown", "m", [0.7, -0.3]),
+        ("other", "m", [-1.0 + 1.0, -1.0 - 1.0]),
+        ("m", "m", [0.0, 0.0]),
+        ("new", "new", [0.0, 0.0]),
+    ] {
+        file("a.json", &rows(baseline, model));
+        let found = &objects(dir.path(), &[&["a.json"], &given[..]].concat())[0];
+        let [a, b] = at.map(|x| 100.0 * sigmoid(x));
+        assert!(agrees(&found["length_controlled_winrate"], &f64::midpoint(a, b).to_string()), "{baseline}: {found}");
+        assert!(agrees(&found["lc_standard_error"], &((a - b).abs() / 2.0).to_string()), "{baseline}: {found}");
+    }
+    // Nothing to fit of a model against itself.
+    let found = &objects(dir.path(), &["a.json", "--fit"])[0];
+    assert_eq!((&found["length_controlled_winrate"], &found["lc_standard_error"]), (&json!(50.0), &json!(0.0)));
+}
+
 /// A folder with the file `a.json`.
 fn folder(content: impl AsRef<[u8]>) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -276,6 +306,14 @@ fn length_control_says_what_it_lacks() {
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{arguments:?}");
         String::from_utf8(output.stderr).unwrap()
     };
+    let unnumbered = json!([{ "preference": 1, "generator_2": "m" }, { "preference": 2, "generator_2": "m" }]);
+    file("b.json", &unnumbered.to_string());
+    let output = winrate(dir.path(), &["b.json", "--weights", "w.csv", "--difficulties", "d.csv"]);
+    insta::assert_snapshot!(String::from_utf8(output.stderr).unwrap(), @r"
+    error: `b.json`: row 0 (from 0): expected `instruction_index`, found none
+
+    hint: `--index alpaca_eval_compat` goes by the row's place in the file
+    ");
     let errors = [
         refused(&["--difficulties", "d.csv"]),
         refused(&["--weights", "w.csv", "--difficulties", "d.csv"]),

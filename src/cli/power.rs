@@ -96,7 +96,8 @@ fn grid(report: &Report, difference: f64, requirement: Requirement) -> Grid {
             Cell::number(Some(found), 1),
             sd(power.seed_variance),
             sd(Some(power.prompt_variance)),
-            sd(Some(power.residual_variance)),
+            // With one seed it is in the prompts'.
+            sd(power.seed_variance.map(|_| power.residual_variance)),
             Cell::of(json!(seeds)),
             Cell::of(json!(report.prompts)),
             Cell::number(Some(components.detectable(seeds, report.prompts, requirement)), 1),

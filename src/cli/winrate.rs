@@ -167,10 +167,21 @@ impl Control {
         let by = |table: &BTreeMap<usize, f64>, index| {
             difficulties(annotations, table, index).map_err(|error| error.to_string())
         };
-        let given = self.weights.as_ref().map(|weights| self.given(weights, annotations)).transpose()?;
+        let (baseline, model) = (names(annotations, 0), names(annotations, 1));
+        let own = baseline.len() == 1 && baseline == model && self.model.is_none();
+        let given = match &self.weights {
+            // Against itself a model has no weights, by construction, and nothing can be fitted.
+            _ if own => Some(GlmWeights::default()),
+            Some(weights) => Some(self.given(weights, &baseline, &model)?),
+            None => None,
+        };
         let hardness = match &self.difficulties {
             None => vec![0.0; annotations.len()],
-            Some(table) => by(table, self.index)?,
+            Some(table) => by(table, self.index).map_err(|error| {
+                let unnumbered = annotations.iter().any(|annotation| annotation.instruction.is_none());
+                let hint = "\n\nhint: `--index alpaca_eval_compat` goes by the row's place in the file";
+                if unnumbered && self.index == Index::Instruction { error + hint } else { error }
+            })?,
         };
         let fitted = || -> Result<GlmWeights, String> {
             let compared = Compared::of(annotations, &hardness).map_err(|error| error.to_string())?;
@@ -195,28 +206,29 @@ impl Control {
     }
 
     /// The model's weights less the baseline's. A baseline without a row is the one that all are measured against.
-    fn given(&self, weights: &BTreeMap<String, GlmWeights>, annotations: &[Annotation]) -> Result<GlmWeights, String> {
-        let one = |side: usize, key: &str| -> Result<Option<&str>, String> {
-            let names: Vec<&str> = names(annotations, side).into_iter().collect();
-            match names.as_slice() {
-                [] => Ok(None),
-                [name] => Ok(Some(name)),
-                names => Err(format!("expected one `{key}` to look up its weights, found {}", names.len())),
-            }
+    fn given(
+        &self,
+        weights: &BTreeMap<String, GlmWeights>,
+        baseline: &BTreeSet<&str>,
+        model: &BTreeSet<&str>,
+    ) -> Result<GlmWeights, String> {
+        let one = |names: &BTreeSet<&str>, key: &str| match names.len() {
+            0 | 1 => Ok(names.first().map(|name| (*name).to_owned())),
+            n => Err(format!("expected one `{key}` to look up its weights, found {n}")),
         };
         let model = match &self.model {
-            Some(model) => model,
-            None => one(1, "generator_2")?.ok_or("expected `generator_2` to look up its weights, found none")?,
+            Some(model) => model.clone(),
+            None => one(model, "generator_2")?.ok_or("expected `generator_2` to look up its weights, found none")?,
         };
-        let own = weights.get(model).ok_or_else(|| {
+        let own = weights.get(&model).ok_or_else(|| {
             let known: Vec<String> = weights.keys().map(|name| format!("`{name}`")).collect();
             format!(
                 "expected a model that has weights ({}), found `{model}`; `--model NAME` names its row",
                 known.join(", ")
             )
         })?;
-        let baseline = one(0, "generator_1")?.and_then(|baseline| weights.get(baseline)).copied().unwrap_or_default();
-        Ok(own.minus(baseline))
+        let baseline = one(baseline, "generator_1")?.and_then(|baseline| weights.get(&baseline)).copied();
+        Ok(own.minus(baseline.unwrap_or_default()))
     }
 }
 

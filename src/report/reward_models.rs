@@ -20,8 +20,12 @@ pub struct RewardModelResult {
     pub seed: u64,
     /// Share of held-out preference pairs that it orders as the annotator did.
     pub preference_accuracy: Option<f64>,
+    /// Its interval over pairs, `[low, high]`.
+    pub preference_ci: Option<[f64; 2]>,
     /// Share of held-out (edited, original) pairs in which the edited response scores higher.
     pub edit_accuracy: Option<f64>,
+    /// Its interval over pairs, `[low, high]`.
+    pub edit_ci: Option<[f64; 2]>,
     /// Share of clean responses that score above the same response with one fault injected, by kind.
     pub single_fault_accuracy: BTreeMap<String, f64>,
     /// Area under the curve of minus the token reward, edited against unchanged tokens of held-out originals.

@@ -55,7 +55,7 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Re
         comparisons: comparisons(&config.recipe, &chosen)?,
         grid: grid(&config.recipe, &cells, &chosen),
         curves: curves(&config.recipe, &chosen),
-        reward_models: reward_models(&cells),
+        reward_models: reward_models(&config.recipe, &cells),
         label_agreement: agreement(inputs, &cells)?,
         heatmaps: samples::heatmaps(config, inputs, &chosen)?,
         examples: samples::examples(inputs, &chosen)?,

@@ -39,6 +39,8 @@ pub(super) struct Config {
 pub(super) struct Evaluation {
     pub(super) preference_accuracy: Option<f64>,
     pub(super) edit_accuracy: Option<f64>,
+    /// Preference pairs and edits that these are shares of.
+    pub(super) held_out: [usize; 2],
     pub(super) single_fault_accuracy: BTreeMap<String, f64>,
     pub(super) token_auc: Option<f64>,
     pub(super) edited_tokens: Option<TokenQuality>,
@@ -85,6 +87,7 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
         Evaluation {
             preference_accuracy: probe.pair_accuracy(&preferences),
             edit_accuracy: probe.pair_accuracy(&edit_pairs(&edits, &tokenizer, setting)),
+            held_out: [preferences.len(), edits.len()],
             single_fault_accuracy: world.as_ref().map(|world| probe.single_faults(world)).unwrap_or_default(),
             token_auc: edited_tokens.as_ref().map(|tokens| tokens.auc),
             edited_tokens,

@@ -11,7 +11,7 @@ use super::super::responses::Summary;
 use super::super::reward::Evaluation;
 use super::power::{complete, from_half, length_controlled, over_seeds, power};
 use super::{Cell, mean};
-use crate::eval::{self, Outcomes, holm, paired_difference, win_rate};
+use crate::eval::{self, Outcomes, holm, paired_difference, wilson, win_rate};
 use crate::ppo::train::Suspicion;
 use crate::recipe::Recipe;
 use crate::report::{Comparison, Curve, CurvePoint, Divergence, GridCell, RewardModelResult, SeedCurve, VariantResult};
@@ -292,17 +292,21 @@ pub(super) fn curves(recipe: &Recipe, chosen: &[Chosen]) -> Vec<Curve> {
 }
 
 /// One row a reward model; cells that differ in their KL coefficient share one.
-pub(super) fn reward_models(cells: &[Loaded]) -> Vec<RewardModelResult> {
+pub(super) fn reward_models(recipe: &Recipe, cells: &[Loaded]) -> Vec<RewardModelResult> {
     let mut seen = std::collections::BTreeSet::new();
     let mine = cells.iter().filter(|cell| seen.insert((cell.at.variant.clone(), cell.at.budget, cell.at.seed)));
     let row = |cell: &Loaded| {
         let evaluation = cell.evaluation.clone()?;
+        let [pairs, edits] = evaluation.held_out;
+        let interval = |share: f64, n: usize| wilson(share * n as f64, n, recipe.evaluation.confidence.get());
         Some(RewardModelResult {
             variant: cell.at.variant.clone(),
             budget: cell.at.budget,
             seed: cell.at.seed,
             preference_accuracy: evaluation.preference_accuracy,
+            preference_ci: evaluation.preference_accuracy.map(|share| interval(share, pairs)),
             edit_accuracy: evaluation.edit_accuracy,
+            edit_ci: evaluation.edit_accuracy.map(|share| interval(share, edits)),
             single_fault_accuracy: evaluation.single_fault_accuracy,
             token_auc: evaluation.token_auc,
             edited_tokens: evaluation.edited_tokens,

@@ -76,7 +76,7 @@ fn like_the_reference(report: &Report, best: &VariantResult) -> Option<String> {
     let [low, high] = best.ci;
     (low <= 0.5 && high >= 0.5).then(|| {
         format!(
-            " That is no detectable difference from the reference: the {} % interval, {} to {}, covers 50 %.",
+            " Against the reference there is no detectable difference: the {} % interval of the win rate, {} to {}, covers 50 %.",
             fixed(100.0 * report.confidence, 0),
             percent(low),
             percent(high)
@@ -277,7 +277,8 @@ mod tests {
         let found = verdict(&report).remove(0);
         assert!(
             found.ends_with(
-                " That is no detectable difference from the reference: the 95 % interval, 47.0 to 57.0, covers 50 %."
+                " Against the reference there is no detectable difference: the 95 % interval of the win rate, 47.0 to 57.0, \
+                 covers 50 %."
             ),
             "{found}"
         );

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use super::data::world;
 use super::execute::Inputs;
 use super::policy::{Setting, dataset, seed};
 use super::ppo::reward_of;
@@ -18,7 +19,8 @@ use crate::store::Workspace;
 
 pub(super) const VERSION: u32 = 2;
 
-/// Validation prompts to which the reference answers many times, and how often: for best-of-n curves.
+/// Validation prompts to which the reference answers many times, and how often: for best-of-n curves, where an oracle can be
+/// asked what they are worth.
 const BEST_OF: (usize, usize) = (32, 64);
 
 /// Samples of the reference on training prompts, from which rewards are calibrated.
@@ -58,7 +60,7 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitt
         workspace.write_jsonl("validation.jsonl", respond(&data.validation, "validation"))?;
         let calibration = &data.train[..data.train.len().min(CALIBRATION_PROMPTS)];
         workspace.write_jsonl("calibration.jsonl", respond(calibration, "calibration"))?;
-        let (prompts, samples) = BEST_OF;
+        let (prompts, samples) = if world(inputs)?.is_some() { BEST_OF } else { (0, BEST_OF.1) };
         let repeated: Vec<Prompt> = data
             .validation
             .iter()

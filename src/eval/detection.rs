@@ -101,6 +101,16 @@ mod tests {
         assert_eq!(average_precision(&scored(&[0.5], &[0])), None);
     }
 
+    /// Twelve scores with ties, by scikit-learn 1.9.1.
+    #[test]
+    fn ties_are_one_threshold_as_in_scikit_learn() {
+        let scores = [0.9, 0.8, 0.8, 0.7, 0.55, 0.55, 0.5, 0.4, 0.4, 0.3, 0.2, 0.1];
+        let twelve = scored(&scores, &[1, 1, 0, 1, 0, 1, 0, 0, 1, 0, 0, 1]);
+        assert!((average_precision(&twelve).unwrap() - 0.689_814_814_814_814_8).abs() < 1e-12);
+        assert_eq!(best_threshold(&twelve), Some(0.55));
+        assert!((f1(&twelve, 0.55).unwrap() - 2.0 / 3.0).abs() < 1e-12);
+    }
+
     #[test]
     fn the_best_threshold_finds_most_for_its_errors() {
         let four = scored(&[0.9, 0.7, 0.6, 0.1], &[1, 0, 1, 0]);

@@ -49,6 +49,7 @@ fn help() {
       watch        Follow a run that is at work, here or elsewhere
       diff         Say what differs between two runs or recipes, and which stages they share
       compare      Compare what came of runs, or of the points of a sweep
+      power        Say how many prompts and seeds it takes to see a difference
       tag          Give a run a name, or list the names
       gc           Remove from the store what nobody needs; says first what that is
       export       Write a run with its results to one file
@@ -56,6 +57,7 @@ fn help() {
       label        Align texts or token ids and label what an edit changed
       generate     Let a trained policy answer prompts
       score        Say what a model thinks of given texts, token by token
+      winrate      Compute AlpacaEval's win rates from files of annotations
       bench        Measure tokens per second on fixed work
       completions  Print a completion script for a shell
 
@@ -81,6 +83,7 @@ fn help_of_every_command() {
         "watch",
         "diff",
         "compare",
+        "power",
         "tag",
         "gc",
         "export",
@@ -88,6 +91,7 @@ fn help_of_every_command() {
         "label",
         "generate",
         "score",
+        "winrate",
         "bench",
         "completions",
     ];

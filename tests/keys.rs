@@ -12,10 +12,12 @@ use runner::stage::plan_recipe;
 use serde_json::{Value, json};
 
 /// What can change no result: names, prose, and what the report alone computes.
-const REPORT_ONLY: [&str; 6] = [
+const REPORT_ONLY: [&str; 8] = [
     "description",
     "evaluation.bootstrap_samples",
     "evaluation.confidence",
+    "evaluation.difference",
+    "evaluation.power",
     "variants.0.name",
     "variants.1.name",
     "variants.2.name",

@@ -21,6 +21,13 @@ pub(super) struct FormatArgs {
     md: bool,
 }
 
+impl FormatArgs {
+    /// Whether nobody reads along.
+    pub(super) const fn is_for_programs(&self) -> bool {
+        self.json || self.csv || self.md
+    }
+}
+
 /// One cell.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Cell {

@@ -15,6 +15,7 @@ mod interrupt;
 mod label;
 mod output;
 mod plan;
+mod power;
 mod rooms;
 mod run;
 mod runs;
@@ -22,6 +23,7 @@ mod score;
 mod slurm;
 mod stored;
 mod watch;
+mod winrate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,6 +69,8 @@ enum Command {
     Diff(compare::DiffArgs),
     /// Compare what came of runs, or of the points of a sweep
     Compare(compare::CompareArgs),
+    /// Say how many prompts and seeds it takes to see a difference
+    Power(power::PowerArgs),
     /// Give a run a name, or list the names
     Tag(runs::TagArgs),
     /// Remove from the store what nobody needs; says first what that is
@@ -81,6 +85,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Say what a model thinks of given texts, token by token
     Score(score::ScoreArgs),
+    /// Compute AlpacaEval's win rates from files of annotations
+    Winrate(winrate::WinrateArgs),
     /// Measure tokens per second on fixed work
     Bench(bench::BenchArgs),
     /// Print a completion script for a shell
@@ -161,6 +167,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Watch(args) => watch::watch(&args),
         Command::Diff(args) => compare::diff(&args),
         Command::Compare(args) => compare::compare(&args),
+        Command::Power(args) => power::power(&args),
         Command::Tag(args) => runs::tag(&args),
         Command::Gc(args) => gc::gc(&args),
         Command::Export(args) => archive::export(&args),
@@ -168,6 +175,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Label(args) => label::label(&args),
         Command::Generate(args) => generate::generate(&args),
         Command::Score(args) => score::score(&args),
+        Command::Winrate(args) => winrate::winrate(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,7 +1,8 @@
 //! Where the commands meet the other rooms.
 //!
 //! Every call into `recipe`, `stage`'s stages, `labels` and `report` stands here; the commands know plans, stores and text.
-//! `generate`, `score` and `bench` call the one room that they are about (`stage::Opened`, `bench`) themselves.
+//! `generate`, `score`, `winrate` and `bench` call the one room that they are about (`stage::Opened`, `eval`, `bench`)
+//! themselves.
 
 use std::path::Path;
 

@@ -146,13 +146,10 @@ impl Design {
             .collect()
     }
 
-    /// Sorts `means` and reads the interval off them.
+    /// The value with the interval of `means`, which are sorted on the way.
     fn estimate(&self, means: &mut [f64], confidence: f64) -> Estimate {
-        means.sort_by(f64::total_cmp);
         let value = self.value();
-        let tail = (1.0 - confidence) / 2.0;
-        let low = quantile(means, tail).unwrap_or(value);
-        let high = quantile(means, 1.0 - tail).unwrap_or(value);
+        let [low, high] = interval(means, confidence).unwrap_or([value; 2]);
         Estimate { value, low, high, covers_seeds: self.row_sets.iter().all(|&seeds| seeds > 1) }
     }
 
@@ -165,6 +162,13 @@ impl Design {
         let beyond = means.iter().filter(|&&mean| (mean - points.value).abs() >= reach).count();
         Difference { points, p_value: (1 + beyond) as f64 / (means.len() + 1) as f64 }
     }
+}
+
+/// Sorts `drawn` and reads the percentile interval off it; none without values.
+pub(super) fn interval(drawn: &mut [f64], confidence: f64) -> Option<[f64; 2]> {
+    drawn.sort_by(f64::total_cmp);
+    let tail = (1.0 - confidence) / 2.0;
+    Some([quantile(drawn, tail)?, quantile(drawn, 1.0 - tail)?])
 }
 
 /// Linear interpolation between order statistics; none without values.

@@ -21,7 +21,8 @@ pub fn wilson(successes: f64, n: usize, confidence: f64) -> [f64; 2] {
 
 /// Exact two-sided sign test: the chance of counts at least as uneven as `wins` to `losses` if both were equally likely.
 ///
-/// Draws are left out by the caller; without wins and losses the p-value is 1.
+/// Draws are left out by the caller; without wins and losses the p-value is 1. Of two yes/no answers to the same questions,
+/// where `wins` and `losses` are those that only one side has right, this is McNemar's exact test [MCNEMAR].
 #[must_use]
 pub fn sign_test(wins: usize, losses: usize) -> f64 {
     let n = wins + losses;
@@ -129,6 +130,13 @@ mod tests {
         assert_close(&[sign_test(9, 1), sign_test(1, 9)], &[22.0 / 1024.0; 2], 1e-12);
         assert_close(&[sign_test(0, 0), sign_test(5, 5)], &[1.0, 1.0], 1e-12);
         assert!(sign_test(2000, 1000) < 1e-60, "large counts must not underflow to the wrong side");
+    }
+
+    #[test]
+    fn mcnemar_agrees_with_the_published_example() {
+        // Agresti (2002), table 10.1: of 1600 people asked twice, 150 approved only at first and 86 only later. The
+        // exact p-value is a sum of binomial coefficients, computed in rational arithmetic; z = -4.17 gives 3e-5.
+        assert_close(&[sign_test(150, 86), sign_test(86, 150)], &[3.715_936_139_571_442e-5; 2], 1e-12);
     }
 
     #[test]

@@ -135,6 +135,9 @@ pub struct LabelledEdit {
     /// One label for each of `edited_ids`.
     #[serde(with = "letters")]
     pub edited_labels: Vec<Label>,
+    /// Whether a person marked the token as erroneous, one for each of `original_ids`; empty where that is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub original_errors: Vec<bool>,
     /// Changes in units of the diff (tokens or words).
     pub distance: usize,
 }
@@ -145,6 +148,7 @@ impl LabelledEdit {
     pub fn truncate(&mut self, max_tokens: usize) {
         self.original_ids.truncate(max_tokens);
         self.original_labels.truncate(max_tokens);
+        self.original_errors.truncate(max_tokens);
         self.edited_ids.truncate(max_tokens);
         self.edited_labels.truncate(max_tokens);
     }
@@ -159,14 +163,29 @@ pub fn label_edit(edit: &Edit, tokenizer: &Tokenizer, unit: Unit) -> LabelledEdi
     let original_ids = response_ids(&edit.original, tokenizer);
     let edited_ids = response_ids(&edit.edited, tokenizer);
     let (distance, labels) = label_ids(&original_ids, &edited_ids, tokenizer, unit);
+    let original_errors = error_tokens(edit, &original_ids, tokenizer);
     LabelledEdit {
         prompt: edit.prompt.clone(),
         original_ids,
         edited_ids,
         original_labels: labels.original,
         edited_labels: labels.edited,
+        original_errors,
         distance,
     }
+}
+
+/// Which tokens of the original overlap a word that a person marked; empty where nobody marked any, or where the tokenizer
+/// sees other words.
+fn error_tokens(edit: &Edit, ids: &[u32], tokenizer: &Tokenizer) -> Vec<bool> {
+    let (worded, errors) = (Worded::new(ids, tokenizer), error_words(&edit.original.text, &edit.error_spans));
+    if edit.error_spans.is_empty() || words(&worded.text).len() != errors.len() {
+        return Vec::new();
+    }
+    let marked = |error: bool| if error { Label::S } else { Label::U };
+    // Nobody marks the end of the sequence, which has no text.
+    let marks: Vec<Label> = errors.into_iter().map(marked).chain(worded.finished.then_some(Label::U)).collect();
+    worded.spread(&marks).into_iter().map(|mark| mark != Label::U).collect()
 }
 
 /// Distance in units, and labels of the tokens, between two responses given as ids.
@@ -270,6 +289,23 @@ mod tests {
                 ("UU".into(), "UUA".into())
             );
         }
+    }
+
+    #[test]
+    fn a_token_is_an_error_where_a_person_marked_a_part_of_its_word() {
+        let tokenizer = tokenizer();
+        let mut given = edit("ugh , it is  cheap .", true, "it is cheap .");
+        let errors = |given: &Edit| label_edit(given, &tokenizer, Unit::Token).original_errors;
+        assert!(errors(&given).is_empty(), "nobody marked anything");
+        // The comma, and two letters of `cheap`, which two spaces precede.
+        given.error_spans = vec![[4, 5], [14, 16]];
+        assert_eq!(errors(&given), [false, true, false, false, true, false, false]);
+        let mut cut = label_edit(&given, &tokenizer, Unit::Token);
+        cut.truncate(2);
+        assert_eq!(cut.original_errors, [false, true]);
+        // Sampled ids that spell other words than the text.
+        given.original.ids = tokenizer.encode("it is");
+        assert!(errors(&given).is_empty());
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! A thin line is one seed, the thick line their mean, the band one sample standard deviation to each side. How a chart
 //! becomes a file or part of a page is left to the renderings.
 
-use super::numbers::plural;
+use std::collections::BTreeSet;
+
+use super::numbers::{fixed, plural};
 use super::schema::{Curve, CurvePoint, Report, SeedCurve};
 use super::svg::{Anchor, COLOURS, Scale, Svg, shortened};
 
@@ -21,11 +23,15 @@ pub enum Metric {
     Reward,
     /// Mean response length.
     Length,
+    /// The reward that is optimised, over the distance from the reference.
+    RewardByKl,
+    /// The judge's score over the same distance: where it falls and the reward rises, the reward is over-optimised.
+    ScoreByKl,
 }
 
 impl Metric {
     /// All of them, in the order of the report.
-    pub const ALL: [Self; 4] = [Self::WinRate, Self::Kl, Self::Reward, Self::Length];
+    pub const ALL: [Self; 6] = [Self::WinRate, Self::Kl, Self::Reward, Self::Length, Self::RewardByKl, Self::ScoreByKl];
 
     /// Its name in files.
     pub const fn key(self) -> &'static str {
@@ -34,6 +40,8 @@ impl Metric {
             Self::Kl => "kl_nats",
             Self::Reward => "mean_reward",
             Self::Length => "mean_length",
+            Self::RewardByKl => "mean_reward-by-kl",
+            Self::ScoreByKl => "mean_score-by-kl",
         }
     }
 
@@ -44,6 +52,8 @@ impl Metric {
             Self::Kl => "KL to the reference (nats per response)",
             Self::Reward => "Mean reward (SD of the reference's return)",
             Self::Length => "Mean length (tokens)",
+            Self::RewardByKl => "Optimised: mean reward (SD)",
+            Self::ScoreByKl => "Wanted: mean score by the judge",
         }
     }
 
@@ -51,9 +61,24 @@ impl Metric {
         match self {
             Self::WinRate => point.win_rate.map(|share| 100.0 * share),
             Self::Kl => point.kl_nats,
-            Self::Reward => point.mean_reward,
+            Self::Reward | Self::RewardByKl => point.mean_reward,
             Self::Length => point.mean_length,
+            Self::ScoreByKl => point.mean_score,
         }
+    }
+
+    /// What it is drawn over.
+    const fn axis(self) -> &'static str {
+        if self.is_by_kl() { "square root of the KL (nats per response)" } else { "PPO steps" }
+    }
+
+    const fn is_by_kl(self) -> bool {
+        matches!(self, Self::RewardByKl | Self::ScoreByKl)
+    }
+
+    /// Where a point stands on that axis. A KL that its estimator puts below zero is none.
+    fn along(self, point: &CurvePoint) -> Option<f64> {
+        if self.is_by_kl() { point.kl_nats.map(|kl| kl.max(0.0).sqrt()) } else { Some(point.step as f64) }
     }
 
     /// A level to measure by, where there is one.
@@ -61,7 +86,7 @@ impl Metric {
         match self {
             Self::WinRate => Some(50.0),
             Self::Length => report.sft.mean_length,
-            Self::Kl | Self::Reward => None,
+            Self::Kl | Self::Reward | Self::RewardByKl | Self::ScoreByKl => None,
         }
     }
 }
@@ -84,7 +109,7 @@ pub fn chart(report: &Report, budget: usize, metric: Metric) -> Option<Svg> {
     let height = 236.0 + 16.0 * legend_rows as f64;
     let title = format!("{}, {}", metric.heading(), plural(budget, "annotation"));
     let mut svg = Svg::new(WIDTH, height, &title, &describe(report, budget, metric, &series));
-    axes(&mut svg, metric.heading(), x, y);
+    axes(&mut svg, metric, x, y);
     if let Some(level) = metric.guide(report).filter(|&level| y.holds(level)) {
         svg.line("guide", [PLOT[0][0], y.at(level)], [PLOT[0][1], y.at(level)]);
     }
@@ -115,23 +140,22 @@ struct Series {
 
 impl Series {
     fn of(curve: &Curve, metric: Metric) -> Self {
-        let line = |seed: &SeedCurve| -> Vec<[f64; 2]> {
-            seed.points.iter().filter_map(|p| metric.of(p).map(|value| [p.step as f64, value])).collect()
+        let line = |seed: &SeedCurve| -> Vec<(usize, [f64; 2])> {
+            seed.points.iter().filter_map(|p| Some((p.step, [metric.along(p)?, metric.of(p)?]))).collect()
         };
-        let seeds: Vec<Vec<[f64; 2]>> = curve.seeds.iter().map(line).collect();
-        let mut steps: Vec<f64> = seeds.iter().flatten().map(|[step, _]| *step).collect();
-        steps.sort_by(f64::total_cmp);
-        steps.dedup();
+        let seeds: Vec<Vec<(usize, [f64; 2])>> = curve.seeds.iter().map(line).collect();
+        let steps: BTreeSet<usize> = seeds.iter().flatten().map(|(step, _)| *step).collect();
         let (mut mean, mut band) = (Vec::new(), Vec::new());
         for step in steps {
-            let values: Vec<f64> =
-                seeds.iter().flatten().filter(|[s, _]| s.total_cmp(&step).is_eq()).map(|[_, value]| *value).collect();
-            let (centre, spread) = mean_and_spread(&values);
-            mean.push([step, centre]);
+            let here = || seeds.iter().flatten().filter(|(other, _)| *other == step).map(|(_, point)| point);
+            let (along, _) = mean_and_spread(&here().map(|[along, _]| *along).collect::<Vec<_>>());
+            let (centre, spread) = mean_and_spread(&here().map(|[_, value]| *value).collect::<Vec<_>>());
+            mean.push([along, centre]);
             if let Some(spread) = spread {
-                band.push((step, [centre - spread, centre + spread]));
+                band.push((along, [centre - spread, centre + spread]));
             }
         }
+        let seeds = seeds.into_iter().map(|points| points.into_iter().map(|(_, point)| point).collect()).collect();
         Self { name: curve.variant.clone(), seeds, mean, band }
     }
 
@@ -170,9 +194,9 @@ fn scales(series: &[(usize, Series)], guide: Option<f64>) -> [Scale; 2] {
     [x, Scale::over(points().map(|[_, value]| *value).chain(bands).chain(guide), PLOT[1])]
 }
 
-fn axes(svg: &mut Svg, heading: &str, x: Scale, y: Scale) {
+fn axes(svg: &mut Svg, metric: Metric, x: Scale, y: Scale) {
     let [[left, right], [bottom, top]] = PLOT;
-    svg.text("head", [6.0, 18.0], Anchor::Start, heading);
+    svg.text("head", [6.0, 18.0], Anchor::Start, metric.heading());
     for (value, label) in y.ticks() {
         svg.line("grid", [left, y.at(value)], [right, y.at(value)]);
         svg.text("", [left - 6.0, y.at(value) + 4.0], Anchor::End, &label);
@@ -183,22 +207,23 @@ fn axes(svg: &mut Svg, heading: &str, x: Scale, y: Scale) {
     }
     svg.line("axis", [left, bottom], [right, bottom]);
     svg.line("axis", [left, bottom], [left, top]);
-    svg.text("", [right, bottom + 30.0], Anchor::End, "PPO steps");
+    svg.text("", [right, bottom + 30.0], Anchor::End, metric.axis());
 }
 
 fn describe(report: &Report, budget: usize, metric: Metric, series: &[(usize, Series)]) -> String {
     let ends: Vec<String> = series
         .iter()
-        .filter_map(|(_, s)| s.mean.last().map(|[step, value]| format!("{} {value:.1} at step {step}", s.name)))
+        .filter_map(|(_, s)| s.mean.last().map(|[at, value]| format!("{} {value:.1} at {}", s.name, fixed(*at, 1))))
         .collect();
     let guide = match metric.guide(report) {
         Some(level) => format!(" The dashed line is the reference's level, {level:.1}."),
         None => String::new(),
     };
     format!(
-        "{} over PPO steps at {}: thin lines are seeds, thick lines their means, bands one standard deviation. Last \
+        "{} over {} at {}: thin lines are seeds, thick lines their means, bands one standard deviation. Last \
          means: {}.{guide}",
         metric.heading(),
+        metric.axis(),
         plural(budget, "annotation"),
         ends.join(", ")
     )
@@ -232,6 +257,19 @@ mod tests {
         assert!(
             found.contains("class=\"mean ") && !found.contains("class=\"band ") && !found.contains("class=\"thin ")
         );
+    }
+
+    #[test]
+    fn over_optimisation_is_drawn_over_the_root_of_the_kl() {
+        let mut report = report();
+        for (i, point) in report.curves[0].seeds[0].points.iter_mut().enumerate() {
+            point.kl_nats = Some((i * i) as f64 - 1.0);
+        }
+        let series = Series::of(&report.curves[0], Metric::ScoreByKl);
+        let roots: Vec<f64> = series.seeds[0].iter().take(3).map(|[along, _]| *along).collect();
+        assert_eq!(roots, [0.0, 0.0, 3.0_f64.sqrt()]);
+        let found = chart(&report, 1000, Metric::RewardByKl).unwrap().inline();
+        assert!(found.contains("square root of the KL") && !found.contains("PPO steps"));
     }
 
     #[test]

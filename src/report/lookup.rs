@@ -49,6 +49,10 @@ impl Comparison {
             difference_points: -self.difference_points,
             ci: [-self.ci[1], -self.ci[0]],
             head_to_head: self.head_to_head.map(|share| 1.0 - share),
+            better_prompts: self.worse_prompts,
+            worse_prompts: self.better_prompts,
+            probability_of_improvement: self.probability_of_improvement.map(|share| 1.0 - share),
+            improvement_ci: self.improvement_ci.map(|[low, high]| [1.0 - high, 1.0 - low]),
             ..self.clone()
         }
     }

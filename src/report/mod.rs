@@ -10,6 +10,7 @@ mod lookup;
 mod numbers;
 mod parquet;
 mod render;
+mod reward_models;
 #[cfg(test)]
 mod sample;
 mod schema;
@@ -24,6 +25,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+pub use reward_models::*;
 pub use schema::*;
 pub use table::terminal_table;
 pub use verdict::verdict;

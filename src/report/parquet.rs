@@ -48,8 +48,13 @@ fn variants(report: &Report) -> Result<DataFrame> {
         numbers("win_rate", rows().map(|v| v.win_rate)),
         numbers("ci_low", rows().map(|v| v.ci[0])),
         numbers("ci_high", rows().map(|v| v.ci[1])),
+        options("length_controlled_win_rate", rows().map(|v| v.length_controlled_win_rate)),
+        options("iqm_win_rate", rows().map(|v| v.iqm_win_rate)),
         options("kl_coef", rows().map(|v| v.kl_coef)),
         options("kl_nats", rows().map(|v| v.kl_nats)),
+        options("sequence_k3", rows().map(|v| Some(v.kl?.sequence_k3))),
+        options("token_k1", rows().map(|v| Some(v.kl?.token_k1))),
+        options("token_k3", rows().map(|v| Some(v.kl?.token_k3))),
         options("mean_reward", rows().map(|v| v.mean_reward)),
         options("mean_length", rows().map(|v| v.mean_length)),
         options("faults", rows().map(|v| v.faults)),
@@ -70,6 +75,11 @@ fn comparisons(report: &Report) -> Result<DataFrame> {
         numbers("p_value", rows().map(|c| c.p_value)),
         options("p_holm", rows().map(|c| c.p_holm)),
         options("head_to_head", rows().map(|c| c.head_to_head)),
+        counts("better_prompts", rows().map(|c| c.better_prompts)),
+        counts("worse_prompts", rows().map(|c| c.worse_prompts)),
+        options("sign_p", rows().map(|c| c.sign_p)),
+        options("probability_of_improvement", rows().map(|c| c.probability_of_improvement)),
+        options("detectable_points", rows().map(|c| Some(c.power.as_ref()?.detectable_points))),
     ])?)
 }
 
@@ -89,6 +99,7 @@ fn curves(report: &Report) -> Result<DataFrame> {
         options("kl_nats", rows().map(|(.., point)| point.kl_nats)),
         options("mean_reward", rows().map(|(.., point)| point.mean_reward)),
         options("mean_length", rows().map(|(.., point)| point.mean_length)),
+        options("mean_score", rows().map(|(.., point)| point.mean_score)),
     ])?)
 }
 

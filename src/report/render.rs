@@ -42,6 +42,9 @@ fn environment() -> Result<Environment<'static>> {
     environment.add_template("report.md", include_str!("templates/report.md"))?;
     environment.add_filter("percent", numbers::optional_percent);
     environment.add_filter("fixed", numbers::optional);
+    environment.add_filter("p_value", |x: Option<f64>| x.map_or_else(|| numbers::UNKNOWN.to_owned(), numbers::p_value));
+    environment
+        .add_filter("count", |x: Option<usize>| x.map_or_else(|| numbers::UNKNOWN.to_owned(), |n| n.to_string()));
     environment
         .add_filter("shortest", |x: Option<f64>| x.map_or_else(|| numbers::UNKNOWN.to_owned(), numbers::shortest));
     environment

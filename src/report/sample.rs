@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::schema::*;
+use super::*;
+use crate::eval::{Bin, best_of_n_kl};
 
 const NAMES: [&str; 3] = ["sequence", "sequence_edits", "token"];
 const BUDGETS: [usize; 2] = [300, 1000];
@@ -22,6 +23,8 @@ pub fn report() -> Report {
         judge: "oracle: fewer faults win, equal counts draw".to_owned(),
         confidence: 0.95,
         bootstrap_samples: 5000,
+        difference: 5.0,
+        power: 0.8,
         prompts: 500,
         reward_models: reward_models(),
         label_agreement: Some(LabelAgreement { precision: 0.862, recall: 0.914, records: 400 }),
@@ -93,8 +96,18 @@ fn variant(name: &str, v: usize, b: usize, budget: usize) -> VariantResult {
         budget,
         win_rate,
         ci: [win_rate - 0.031, win_rate + 0.028],
+        length_controlled_win_rate: Some(win_rate - 0.021),
+        iqm_win_rate: Some(win_rate - 0.002),
+        iqm_ci: Some([win_rate - 0.012, win_rate + 0.02]),
+        power: Some(power(1.0)),
         kl_coef: Some(0.03),
         kl_nats: Some(3.2 + 0.4 * v as f64),
+        kl: Some(Divergence {
+            sequence_k1: 3.2 + 0.4 * v as f64,
+            sequence_k3: 3.3 + 0.4 * v as f64,
+            token_k1: 0.11,
+            token_k3: 0.12,
+        }),
         mean_reward: Some(1.1 + 0.3 * v as f64),
         mean_length: Some(28.6 + 2.3 * v as f64),
         faults: Some(faults.values().sum()),
@@ -117,6 +130,23 @@ fn comparison(v: usize, w: usize, other: &str, budget: usize) -> Comparison {
         p_value: 0.05 / points,
         p_holm: Some(0.3 / points),
         head_to_head: Some(0.5 + points / 120.0),
+        better_prompts: 210,
+        worse_prompts: 150,
+        sign_p: Some(0.0018),
+        probability_of_improvement: Some(0.5 + points / 30.0),
+        improvement_ci: Some([0.4, 1.0]),
+        power: Some(power(1.6)),
+    }
+}
+
+fn power(scale: f64) -> Power {
+    Power {
+        seed_variance: Some(2.0 * scale),
+        prompt_variance: 420.0 * scale,
+        residual_variance: 900.0 * scale,
+        detectable_points: 3.4 * scale,
+        prompts_needed: (scale < 1.5).then_some(420),
+        seeds_needed: Some(4),
     }
 }
 
@@ -130,6 +160,7 @@ fn curve(name: &str, v: usize, b: usize, budget: usize) -> Curve {
             kl_nats: Some((3.2 + 0.4 * v as f64) * done + wobble.abs() * 8.0),
             mean_reward: Some((1.1 + 0.3 * v as f64) * done + wobble * 5.0),
             mean_length: Some(35.8 + (2.3 * v as f64 - 7.2) * done + wobble * 60.0),
+            mean_score: Some(-2.8 + done),
         }
     };
     let seed = |seed: u64| SeedCurve { seed, points: (0..=60).step_by(5).map(|step| point(seed, step)).collect() };
@@ -145,13 +176,38 @@ fn reward_models() -> Vec<RewardModelResult> {
                 budget,
                 seed,
                 preference_accuracy: Some(0.73 + 0.02 * v as f64 + 0.001 * seed as f64),
+                preference_ci: Some([0.68, 0.79]),
                 edit_accuracy: Some(0.91 + 0.03 * v as f64),
+                edit_ci: Some([0.87, 0.99]),
                 single_fault_accuracy: KINDS.iter().map(|k| ((*k).to_owned(), 0.6 + 0.02 * k.len() as f64)).collect(),
                 token_auc: (v == 2).then_some(0.8),
+                edited_tokens: (v == 2).then(token_quality),
+                error_spans: None,
+                best_of_n: (1..=64).map(|n| best_of_n(n, v)).collect(),
             }));
         }
     }
     all
+}
+
+fn token_quality() -> TokenQuality {
+    TokenQuality {
+        tokens: 9000,
+        wrong: 0.12,
+        auc: 0.8,
+        average_precision: 0.47,
+        f1: Some(0.5),
+        calibration_error: Some(0.021),
+        reliability: vec![
+            Bin { count: 8000, predicted: 0.06, observed: 0.05 },
+            Bin { count: 1000, predicted: 0.61, observed: 0.68 },
+        ],
+    }
+}
+
+fn best_of_n(n: usize, v: usize) -> BestOfN {
+    let gain = (n as f64).ln();
+    BestOfN { n, kl_nats: best_of_n_kl(n), proxy: 0.4 * gain, gold: -2.8 + 0.2 * (v + 1) as f64 * gain }
 }
 
 fn heatmap() -> Heatmap {

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::reward_models::RewardModelResult;
+
 /// Everything a report shows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -23,6 +25,10 @@ pub struct Report {
     pub confidence: f64,
     /// Resamples behind every interval.
     pub bootstrap_samples: usize,
+    /// The difference in points that the experiment was to see.
+    pub difference: f64,
+    /// How often it was to see it.
+    pub power: f64,
     /// Test prompts on which every seed of every variant was judged.
     pub prompts: usize,
     /// The results, one for each variant and budget; the first variant is the baseline.
@@ -67,10 +73,20 @@ pub struct VariantResult {
     pub win_rate: f64,
     /// Interval of the win rate, `[low, high]`.
     pub ci: [f64; 2],
+    /// The win rate if responses were as long as the reference's.
+    pub length_controlled_win_rate: Option<f64>,
+    /// Interquartile mean of the seeds' win rates, where there are several.
+    pub iqm_win_rate: Option<f64>,
+    /// Its interval over seeds, `[low, high]`.
+    pub iqm_ci: Option<[f64; 2]>,
+    /// What of the win rate's distance from one half the run could see.
+    pub power: Option<Power>,
     /// The KL coefficient chosen on validation prompts.
     pub kl_coef: Option<f64>,
-    /// Mean sequence KL to the reference, in nats.
+    /// Mean sequence KL to the reference, in nats: `kl.sequence_k1`.
     pub kl_nats: Option<f64>,
+    /// KL to the reference by several estimators.
+    pub kl: Option<Divergence>,
     /// Mean reward by the variant's own reward model, in standard deviations of the reference's return.
     pub mean_reward: Option<f64>,
     /// Mean response length in tokens.
@@ -109,6 +125,50 @@ pub struct Comparison {
     pub p_holm: Option<f64>,
     /// Share of direct comparisons that `a` wins against `b`; a draw counts one half.
     pub head_to_head: Option<f64>,
+    /// Prompts on which `a` does better than `b`, over all seeds together.
+    pub better_prompts: usize,
+    /// Prompts on which it does worse.
+    pub worse_prompts: usize,
+    /// Exact sign test of these two.
+    pub sign_p: Option<f64>,
+    /// Probability that a seed of `a` has a higher win rate than one of `b`, where there are several.
+    pub probability_of_improvement: Option<f64>,
+    /// Its interval over seeds, `[low, high]`.
+    pub improvement_ci: Option<[f64; 2]>,
+    /// What of a difference the run could see.
+    pub power: Option<Power>,
+}
+
+/// How small a difference a run could see, and how large it would have to be.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Power {
+    /// Variance between seeds, in points squared; none with one seed.
+    pub seed_variance: Option<f64>,
+    /// Variance between prompts; with one seed, that of single responses is in it.
+    pub prompt_variance: f64,
+    /// Variance of single responses.
+    pub residual_variance: f64,
+    /// The smallest difference in points that is seen as often as the recipe asks for.
+    pub detectable_points: f64,
+    /// Prompts that it takes to see the recipe's difference with these seeds; none where no number is enough.
+    pub prompts_needed: Option<usize>,
+    /// Seeds that it takes with these prompts; none where no number is enough, or with one seed.
+    pub seeds_needed: Option<usize>,
+}
+
+/// KL of a policy to its reference, on fresh samples of the policy, in nats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Divergence {
+    /// Mean over responses of the sum over tokens of k1.
+    pub sequence_k1: f64,
+    /// Mean over responses of the sum over tokens of k3.
+    pub sequence_k3: f64,
+    /// Mean over tokens of k1.
+    pub token_k1: f64,
+    /// Mean over tokens of k3.
+    pub token_k3: f64,
 }
 
 /// One setting of the search for a KL coefficient.
@@ -163,26 +223,8 @@ pub struct CurvePoint {
     pub mean_reward: Option<f64>,
     /// Mean response length in tokens.
     pub mean_length: Option<f64>,
-}
-
-/// Held-out accuracies of one reward model.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct RewardModelResult {
-    /// The variant's name.
-    pub variant: String,
-    /// Annotated prompts.
-    pub budget: usize,
-    /// The seed.
-    pub seed: u64,
-    /// Share of held-out preference pairs that it orders as the annotator did.
-    pub preference_accuracy: Option<f64>,
-    /// Share of held-out (edited, original) pairs in which the edited response scores higher.
-    pub edit_accuracy: Option<f64>,
-    /// Share of clean responses that score above the same response with one fault injected, by kind.
-    pub single_fault_accuracy: BTreeMap<String, f64>,
-    /// Area under the curve of minus the token reward, edited against unchanged tokens of held-out originals.
-    pub token_auc: Option<f64>,
+    /// Mean score by the judge on the validation prompts: what over-optimisation of the reward takes away.
+    pub mean_score: Option<f64>,
 }
 
 /// Agreement of the edit labels with human error spans, word by word.

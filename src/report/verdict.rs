@@ -2,7 +2,7 @@
 //!
 //! One sentence for each budget, then what limits it. Costs are left to the renderings: they differ from run to run.
 
-use super::numbers::{fixed, p_relation, percent, plural};
+use super::numbers::{fixed, p_relation, percent, plural, shortest};
 use super::schema::{Comparison, Report, VariantResult};
 
 /// A corrected p-value above this is no evidence.
@@ -56,7 +56,8 @@ fn at_budget(report: &Report, budget: usize) -> Option<String> {
         (ahead_of_baseline(report, best, baseline), lead)
     };
     let gap = gap.unwrap_or_else(|| format!(" ({})", sample(report, best)));
-    Some(format!("{wins}{gap}.{}", lead.unwrap_or_default()))
+    let rest = [lead, like_the_reference(report, best), too_small(report, best, baseline)];
+    Some(format!("{wins}{gap}.{}", rest.into_iter().flatten().collect::<String>()))
 }
 
 fn ahead_of_next(report: &Report, best: &VariantResult, next: &VariantResult) -> Option<String> {
@@ -68,6 +69,53 @@ fn ahead_of_next(report: &Report, best: &VariantResult, next: &VariantResult) ->
         Strength::Clear => format!("{lead} is {points} points"),
     };
     Some(format!(" {claim} ({}).", evidence(report, &gap, best)))
+}
+
+/// A win rate whose interval covers one half is none.
+fn like_the_reference(report: &Report, best: &VariantResult) -> Option<String> {
+    let [low, high] = best.ci;
+    (low <= 0.5 && high >= 0.5).then(|| {
+        format!(
+            " Against the reference there is no detectable difference: the {} % interval of the win rate, {} to {}, covers 50 %.",
+            fixed(100.0 * report.confidence, 0),
+            percent(low),
+            percent(high)
+        )
+    })
+}
+
+/// That a difference was not found says little where the run was too small to find it.
+///
+/// Said of the best variant against the baseline, or against the reference where it is the baseline, and only where nothing
+/// was found.
+fn too_small(report: &Report, best: &VariantResult, baseline: &VariantResult) -> Option<String> {
+    let (between, power) = if best.name == baseline.name {
+        let covered = best.ci[0] <= 0.5 && best.ci[1] >= 0.5;
+        (format!("`{}` and the reference", best.name), best.power.clone().filter(|_| covered)?)
+    } else {
+        let gap = report.comparison(&best.name, &baseline.name, best.budget)?;
+        let covered = gap.covers_zero();
+        (format!("`{}` and `{}`", best.name, baseline.name), gap.power.filter(|_| covered)?)
+    };
+    (power.detectable_points > report.difference).then(|| {
+        let many = |n: usize, thing: &str, other: usize, others: &str| {
+            format!("{} with {}", plural(n, thing), plural(other, others))
+        };
+        let (prompts, seeds) = (report.prompts, best.seeds.len());
+        let ways = [
+            power.prompts_needed.map(|n| many(n, "prompt", seeds, "seed")),
+            power.seeds_needed.map(|n| many(n, "seed", prompts, "prompt")),
+        ];
+        let ways: Vec<String> = ways.into_iter().flatten().collect();
+        let ways = if ways.is_empty() { "more prompts and more seeds".to_owned() } else { ways.join(", or ") };
+        format!(
+            " The run was too small for its question: differences between {between} are seen {} % of the time from {} points \
+             on; {} points would take {ways}.",
+            fixed(100.0 * report.power, 0),
+            fixed(power.detectable_points, 1),
+            shortest(report.difference),
+        )
+    })
 }
 
 /// The first of equals: a challenger must be better, not as good.
@@ -140,6 +188,7 @@ fn sample(report: &Report, variant: &VariantResult) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Power;
     use crate::report::sample::report as sample_report;
 
     fn two(first: f64, second: f64, ci: [f64; 2], p: f64) -> Report {
@@ -219,6 +268,44 @@ mod tests {
             ),
             "{found}"
         );
+    }
+
+    #[test]
+    fn an_interval_over_one_half_is_no_win() {
+        let mut report = two(0.49, 0.52, [-3.0, 5.4], 0.6);
+        report.variants[1].ci = [0.47, 0.57];
+        let found = verdict(&report).remove(0);
+        assert!(
+            found.ends_with(
+                " Against the reference there is no detectable difference: the 95 % interval of the win rate, 47.0 to 57.0, \
+                 covers 50 %."
+            ),
+            "{found}"
+        );
+    }
+
+    #[test]
+    fn a_run_that_could_not_see_its_difference_says_so() {
+        let mut report = two(0.80, 0.812, [-3.0, 5.4], 0.6);
+        (report.difference, report.power) = (2.5, 0.8);
+        let power =
+            Power { detectable_points: 6.04, prompts_needed: Some(2910), seeds_needed: Some(31), ..Power::default() };
+        report.comparisons[0].power = Some(power.clone());
+        let found = |report: &Report| verdict(report).remove(0);
+        assert!(
+            found(&report).ends_with(
+                " The run was too small for its question: differences between `token` and `sequence` are seen 80 % of the \
+                 time from 6.0 points on; 2.5 points would take 2910 prompts with 5 seeds, or 31 seeds with 500 prompts."
+            ),
+            "{}",
+            found(&report)
+        );
+        report.comparisons[0].power = Some(Power { prompts_needed: None, seeds_needed: None, ..power });
+        assert!(found(&report).ends_with("2.5 points would take more prompts and more seeds."), "{}", found(&report));
+        report.difference = 7.0;
+        assert!(!found(&report).contains("too small"));
+        (report.difference, report.comparisons[0].ci) = (2.5, [0.3, 5.4]);
+        assert!(!found(&report).contains("too small"), "what was found was not missed");
     }
 
     #[test]

@@ -10,8 +10,8 @@ use super::curves::{self, Metric};
 use super::dots;
 use super::heat;
 use super::numbers::{duration, fixed, p_relation, percent, signed};
-use super::schema::{Report, RewardModelResult};
 use super::svg::Svg;
+use super::{Report, RewardModelResult, TokenQuality};
 
 /// What the templates see.
 #[derive(Serialize)]
@@ -28,6 +28,8 @@ pub struct View<'a> {
     pub curves: Vec<BudgetCharts>,
     pub rewards: Vec<Reward<'a>>,
     pub reward_kinds: Vec<&'a str>,
+    pub detections: Vec<Detection<'a>>,
+    pub best_of: Vec<BestOf<'a>>,
     pub heatmaps: Vec<heat::View<'a>>,
     pub scale: Option<HeatScale>,
     pub stages: Vec<StageGroup<'a>>,
@@ -101,6 +103,31 @@ pub struct Reward<'a> {
     pub single_fault: Vec<Option<f64>>,
 }
 
+/// How well one variant's token rewards find what is wrong, at one budget, means over seeds.
+#[derive(Serialize)]
+pub struct Detection<'a> {
+    pub variant: &'a str,
+    pub budget: usize,
+    pub against: &'static str,
+    pub wrong: Option<f64>,
+    pub auc: Option<f64>,
+    pub average_precision: Option<f64>,
+    pub f1: Option<f64>,
+    pub calibration_error: Option<f64>,
+}
+
+/// What the best of some samples by one variant's reward models is worth, at one budget, means over seeds.
+#[derive(Serialize)]
+pub struct BestOf<'a> {
+    pub variant: &'a str,
+    pub budget: usize,
+    /// One for each of [`BEST_OF`].
+    pub gold: Vec<Option<f64>>,
+}
+
+/// The points of a best-of-n curve that a table shows.
+const BEST_OF: [usize; 4] = [1, 4, 16, 64];
+
 /// The ends and the steps of the heat maps' colour scale.
 #[derive(Serialize)]
 pub struct HeatScale {
@@ -138,6 +165,8 @@ pub fn view(report: &Report) -> View<'_> {
         dots,
         curves: report.budgets().into_iter().filter_map(|budget| charts(report, budget)).collect(),
         rewards: rewards(report, &reward_kinds),
+        detections: detections(report),
+        best_of: best_of(report),
         reward_kinds,
         heatmaps: heat::views(report),
         scale: (!report.heatmaps.is_empty()).then(|| heat_scale(report)),
@@ -197,14 +226,55 @@ fn charts(report: &Report, budget: usize) -> Option<BudgetCharts> {
     (!charts.is_empty()).then_some(BudgetCharts { budget, charts })
 }
 
-fn rewards<'a>(report: &'a Report, kinds: &[&str]) -> Vec<Reward<'a>> {
-    let mut groups: Vec<(&str, usize, Vec<&RewardModelResult>)> = Vec::new();
+/// A variant, a budget and its reward models of all seeds.
+type RewardGroup<'a> = (&'a str, usize, Vec<&'a RewardModelResult>);
+
+fn reward_groups(report: &Report) -> Vec<RewardGroup<'_>> {
+    let mut groups: Vec<RewardGroup> = Vec::new();
     for model in &report.reward_models {
         match groups.iter_mut().find(|(variant, budget, _)| *variant == model.variant && *budget == model.budget) {
             Some((.., models)) => models.push(model),
             None => groups.push((&model.variant, model.budget, vec![model])),
         }
     }
+    groups
+}
+
+fn detections(report: &Report) -> Vec<Detection<'_>> {
+    let mut rows = Vec::new();
+    for (variant, budget, models) in reward_groups(report) {
+        let edits: Vec<&TokenQuality> = models.iter().filter_map(|model| model.edited_tokens.as_ref()).collect();
+        let spans: Vec<&TokenQuality> = models.iter().filter_map(|model| model.error_spans.as_ref()).collect();
+        for (against, all) in [("edits", edits), ("error spans", spans)] {
+            let over = |of: fn(&TokenQuality) -> Option<f64>| mean(all.iter().filter_map(|quality| of(quality)));
+            if all.is_empty() {
+                continue;
+            }
+            rows.push(Detection {
+                variant,
+                budget,
+                against,
+                wrong: over(|quality| Some(quality.wrong)),
+                auc: over(|quality| Some(quality.auc)),
+                average_precision: over(|quality| Some(quality.average_precision)),
+                f1: over(|quality| quality.f1),
+                calibration_error: over(|quality| quality.calibration_error),
+            });
+        }
+    }
+    rows
+}
+
+fn best_of(report: &Report) -> Vec<BestOf<'_>> {
+    let rows = reward_groups(report).into_iter().map(|(variant, budget, models)| {
+        let at = |n: usize| mean(models.iter().filter_map(|model| Some(model.best_of_n.get(n - 1)?.gold)));
+        BestOf { variant, budget, gold: BEST_OF.into_iter().map(at).collect() }
+    });
+    rows.filter(|row| row.gold.iter().any(Option::is_some)).collect()
+}
+
+fn rewards<'a>(report: &'a Report, kinds: &[&str]) -> Vec<Reward<'a>> {
+    let groups = reward_groups(report);
     let summarised = groups.into_iter().map(|(variant, budget, models)| {
         let mean_of = |of: &dyn Fn(&RewardModelResult) -> Option<f64>| mean(models.iter().filter_map(|m| of(m)));
         Reward {
@@ -259,6 +329,16 @@ mod tests {
         assert_eq!(rows.len(), 6);
         assert!((rows[0].preference_accuracy.unwrap() - 0.731).abs() < 1e-12);
         assert_eq!((rows[0].token_auc, rows[0].seeds), (None, 3));
+    }
+
+    #[test]
+    fn only_token_models_find_tokens_and_every_model_chooses_among_samples() {
+        let report = report();
+        let (found, chosen) = (detections(&report), best_of(&report));
+        assert_eq!(found.iter().map(|row| (row.variant, row.against)).collect::<Vec<_>>(), [("token", "edits"); 2]);
+        assert!((found[0].average_precision.unwrap() - 0.47).abs() < 1e-12);
+        assert_eq!(chosen.len(), 6);
+        assert!((chosen[0].gold[1].unwrap() - (-2.8 + 0.2 * 4.0_f64.ln())).abs() < 1e-12);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::ppo::watch::Habits;
 use crate::store::Workspace;
 use crate::text::Tokenizer;
 
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {
@@ -41,6 +41,8 @@ pub(super) struct Judgements {
 pub(super) struct Point {
     pub(super) step: usize,
     pub(super) win_rate: f64,
+    /// Mean score.
+    pub(super) score: f64,
     pub(super) habits: Habits,
 }
 
@@ -55,15 +57,12 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitt
     let curve = snapshots.into_iter().map(|snapshot| {
         let habits = Habits::of(snapshot.responses.iter().map(Vec::as_slice));
         let responses: Vec<Response> = snapshot.responses.into_iter().map(|ids| response(&tokenizer, ids)).collect();
-        let outcomes: Vec<f64> = judge
-            .verdicts(&data.validation, &responses)
-            .iter()
-            .zip(&baseline)
-            .map(|(ours, theirs)| ours.against(theirs))
-            .collect();
-        let win_rate = outcomes.iter().sum::<f64>() / outcomes.len().max(1) as f64;
+        let verdicts = judge.verdicts(&data.validation, &responses);
+        let mean = |sum: f64| sum / verdicts.len().max(1) as f64;
+        let win_rate = mean(verdicts.iter().zip(&baseline).map(|(ours, theirs)| ours.against(theirs)).sum());
+        let score = mean(verdicts.iter().map(|verdict| verdict.score).sum());
         emitter.metrics(snapshot.step, [("win_rate", win_rate)]);
-        Point { step: snapshot.step, win_rate, habits }
+        Point { step: snapshot.step, win_rate, score, habits }
     });
     let curve = curve.collect();
     let judgements = Judgements {

@@ -10,7 +10,7 @@ use crate::labels::{self, Agreement, LabelledEdit, agreement, label_edit};
 use crate::report::LabelAgreement;
 use crate::store::Workspace;
 
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {

@@ -136,6 +136,7 @@ impl Planner<'_> {
         };
         let from = [
             ("reference", annotations.reference.policy),
+            ("reference_responses", annotations.reference.responses),
             ("preferences", annotations.preferences),
             ("labels", annotations.labels),
         ];

@@ -1,6 +1,7 @@
 //! Stage `report`: collects the numbers of a whole plan and renders them.
 
 mod collect;
+mod power;
 mod samples;
 mod sweep;
 
@@ -18,7 +19,7 @@ use crate::recipe::{Recipe, to_toml};
 use crate::report::{DataCount, LabelAgreement, Provenance, Report, SftResult, StageCost, verdict, write};
 use crate::store::{self, Artefact, Workspace};
 
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {
@@ -47,12 +48,14 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Re
         judge: judged_by(&config.recipe.judge).to_owned(),
         confidence: config.recipe.evaluation.confidence.get(),
         bootstrap_samples: config.recipe.evaluation.bootstrap_samples.get(),
+        difference: config.recipe.evaluation.difference.get(),
+        power: config.recipe.evaluation.power.get(),
         prompts: cells.first().map_or(0, |cell| cell.judgements.test.len()),
-        variants: variants(&config.recipe, &chosen)?,
+        variants: variants(&config.recipe, inputs, &chosen)?,
         comparisons: comparisons(&config.recipe, &chosen)?,
         grid: grid(&config.recipe, &cells, &chosen),
         curves: curves(&config.recipe, &chosen),
-        reward_models: reward_models(&cells),
+        reward_models: reward_models(&config.recipe, &cells),
         label_agreement: agreement(inputs, &cells)?,
         heatmaps: samples::heatmaps(config, inputs, &chosen)?,
         examples: samples::examples(inputs, &chosen)?,

@@ -3,18 +3,25 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use super::data::world;
 use super::execute::Inputs;
 use super::policy::{Setting, dataset, seed};
 use super::ppo::reward_of;
 use crate::compute::Crew;
-use crate::data::Response;
+use crate::data::{Prompt, Response};
 use crate::events::Emitter;
 use crate::model::{Batch, Model, Pair};
+use crate::ppo::KlEstimator;
 use crate::ppo::watch::Habits;
+use crate::report::Divergence;
 use crate::reward::score::ragged;
 use crate::store::Workspace;
 
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
+
+/// Validation prompts to which the reference answers many times, and how often: for best-of-n curves, where an oracle can be
+/// asked what they are worth.
+const BEST_OF: (usize, usize) = (32, 64);
 
 /// Samples of the reference on training prompts, from which rewards are calibrated.
 pub(super) const CALIBRATION_PROMPTS: usize = 512;
@@ -31,7 +38,8 @@ pub(super) struct Config {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Summary {
     pub(super) habits: Habits,
-    pub(super) kl_nats: f64,
+    /// None of the reference itself.
+    pub(super) kl: Option<Divergence>,
     pub(super) mean_reward: Option<f64>,
 }
 
@@ -41,7 +49,7 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitt
     let policy = setting.policy(inputs, "policy")?;
     let crew = setting.crew();
     let who = if config.reference { "reference" } else { "policy" };
-    let respond = |prompts: &[crate::data::Prompt], split: &str| {
+    let respond = |prompts: &[Prompt], split: &str| {
         let done = |n| emitter.progress(n, prompts.len(), "responses");
         crew.install(|| policy.respond(prompts, seed(config.seed, &format!("{who} {split} responses")), &crew, &done))
     };
@@ -52,17 +60,26 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitt
         workspace.write_jsonl("validation.jsonl", respond(&data.validation, "validation"))?;
         let calibration = &data.train[..data.train.len().min(CALIBRATION_PROMPTS)];
         workspace.write_jsonl("calibration.jsonl", respond(calibration, "calibration"))?;
+        let (prompts, samples) = if world(inputs)?.is_some() { BEST_OF } else { (0, BEST_OF.1) };
+        let repeated: Vec<Prompt> = data
+            .validation
+            .iter()
+            .take(prompts)
+            .flat_map(|prompt| std::iter::repeat_n(prompt.clone(), samples))
+            .collect();
+        let answers = respond(&repeated, "best-of-n");
+        workspace.write_jsonl("best_of.jsonl", answers.chunks(samples))?;
         Summary { habits, ..Summary::default() }
     } else {
         let prompts: Vec<Vec<u32>> = data.test.iter().map(|prompt| policy.prompt_ids(&prompt.text)).collect();
         let rows: Vec<Pair> = pairs(&prompts, &test);
         let reference = setting.model(inputs.artefact("reference")?)?;
         let pad = policy.special().pad;
-        let kl = crew.install(|| mean_kl(&policy.model, &reference, &rows, pad, &crew));
+        let ratios = crew.install(|| log_ratios(&policy.model, &reference, &rows, pad, &crew));
         let reward = reward_of(inputs.artefact("policy")?, inputs.artefact("reward")?, inputs.find("mix"), setting)?;
         let returns = crew.install(|| reward.returns(&rows, pad, &crew));
         let mean = returns.iter().sum::<f64>() / returns.len().max(1) as f64;
-        Summary { habits, kl_nats: kl, mean_reward: Some(mean) }
+        Summary { habits, kl: Some(divergence(&ratios)), mean_reward: Some(mean) }
     };
     Ok(workspace.write_json("summary.json", &summary)?)
 }
@@ -72,13 +89,44 @@ pub(super) fn pairs<'a>(prompts: &'a [Vec<u32>], responses: &'a [Response]) -> V
     prompts.iter().zip(responses).map(|(prompt, response)| Pair { prompt, response: &response.ids }).collect()
 }
 
-/// Mean over responses of the sequence KL, the sum of `log pi - log pi_ref` over fresh samples of pi (k1), in nats.
-fn mean_kl(policy: &Model, reference: &Model, rows: &[Pair], pad: u32, crew: &Crew) -> f64 {
+/// `log pi - log pi_ref` of every response token.
+fn log_ratios(policy: &Model, reference: &Model, rows: &[Pair], pad: u32, crew: &Crew) -> Vec<Vec<f64>> {
     let chunks: Vec<&[Pair]> = rows.chunks(64).collect();
-    let sums = crew.map(&chunks, |rows| {
+    let ratios = crew.map(&chunks, |rows| {
         let batch = Batch::new(rows, pad, &policy.device());
-        let difference = policy.log_probs(&batch, 1.0) - reference.log_probs(&batch, 1.0);
-        ragged(&difference, &batch.lengths).into_iter().flatten().sum::<f64>()
+        ragged(&(policy.log_probs(&batch, 1.0) - reference.log_probs(&batch, 1.0)), &batch.lengths)
     });
-    sums.into_iter().sum::<f64>() / rows.len().max(1) as f64
+    ratios.into_iter().flatten().collect()
+}
+
+/// The KL that log-ratios of fresh samples estimate, by response and by token [KL].
+fn divergence(ratios: &[Vec<f64>]) -> Divergence {
+    let sum = |estimator: KlEstimator| ratios.iter().flatten().map(|&logr| estimator.estimate(logr)).sum::<f64>();
+    let (k1, k3) = (sum(KlEstimator::K1), sum(KlEstimator::K3));
+    let (responses, tokens) = (ratios.len().max(1) as f64, ratios.iter().map(Vec::len).sum::<usize>().max(1) as f64);
+    Divergence {
+        sequence_k1: k1 / responses,
+        sequence_k3: k3 / responses,
+        token_k1: k1 / tokens,
+        token_k3: k3 / tokens,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_counts_once_in_the_mean_over_tokens_and_a_response_once_in_the_other() {
+        let found = divergence(&[vec![0.5, -0.1, 0.2], vec![1.0]]);
+        let k3 = |x: f64| (-x).exp() - 1.0 + x;
+        let sum = k3(0.5) + k3(-0.1) + k3(0.2) + k3(1.0);
+        let expected = [1.6 / 2.0, sum / 2.0, 1.6 / 4.0, sum / 4.0];
+        let found = [found.sequence_k1, found.sequence_k3, found.token_k1, found.token_k3];
+        assert!(
+            found.iter().zip(expected).all(|(f, e)| (f - e).abs() < 1e-12),
+            "expected {expected:?}, found {found:?}"
+        );
+        assert_eq!(divergence(&[]), Divergence::default());
+    }
 }

@@ -1,22 +1,20 @@
 //! Stage `reward`: a reward model, and what it can tell apart on held-out data.
 
+mod probe;
+
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use self::probe::Probe;
 use super::data::world;
 use super::execute::Inputs;
-use super::policy::{Setting, seed};
+use super::policy::{Setting, dataset, seed};
 use super::training::Recorder;
-use crate::compute::Crew;
-use crate::data::Preference;
-use crate::data::world::{FaultKind, World};
-use crate::eval::auc;
-use crate::labels::{Label, LabelledEdit, response_ids};
-use crate::model::Pair;
+use crate::data::{Preference, Response};
+use crate::labels::{LabelledEdit, response_ids};
+use crate::report::{BestOfN, TokenQuality};
 use crate::reward::score::RewardModel;
 use crate::reward::train::{Comparison, Side, Task, train};
 use crate::reward::{self, Kind, PairSource};
@@ -24,9 +22,6 @@ use crate::store::{Artefact, Workspace};
 use crate::text::Tokenizer;
 
 pub(super) const VERSION: u32 = 2;
-
-/// Pairs of a clean and a faulty response, of each kind of fault.
-const SINGLE_FAULT_PAIRS: usize = 200;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {
@@ -44,8 +39,13 @@ pub(super) struct Config {
 pub(super) struct Evaluation {
     pub(super) preference_accuracy: Option<f64>,
     pub(super) edit_accuracy: Option<f64>,
+    /// Preference pairs and edits that these are shares of.
+    pub(super) held_out: [usize; 2],
     pub(super) single_fault_accuracy: BTreeMap<String, f64>,
     pub(super) token_auc: Option<f64>,
+    pub(super) edited_tokens: Option<TokenQuality>,
+    pub(super) error_spans: Option<TokenQuality>,
+    pub(super) best_of_n: Vec<BestOfN>,
     pub(super) pairs: usize,
 }
 
@@ -76,18 +76,26 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
     let model = crew.install(|| train(&trunk, &task, &crew, &recorder.emitter(), recorder))?;
     recorder.finish(workspace)?;
     let preferences = preference_pairs(&inputs.artefact("preferences")?.read_jsonl(test_file)?, &tokenizer, setting);
-    let edits = if config.held_out { Vec::new() } else { inputs.artefact("labels")?.read_jsonl("held_out.jsonl")? };
+    let edits: Vec<LabelledEdit> =
+        if config.held_out { Vec::new() } else { inputs.artefact("labels")?.read_jsonl("held_out.jsonl")? };
+    let world = world(inputs)?;
+    let samples: Vec<Vec<Response>> = inputs.artefact("reference_responses")?.read_jsonl("best_of.jsonl")?;
+    let prompts = dataset(inputs)?.validation;
     let probe = Probe { model: &model, tokenizer: &tokenizer, setting, crew: &crew };
-    let evaluation = crew.install(|| -> Result<Evaluation> {
-        let edit_pairs = edit_pairs(&edits, &tokenizer, setting);
-        Ok(Evaluation {
+    let evaluation = crew.install(|| {
+        let edited_tokens = probe.edited_tokens(&edits);
+        Evaluation {
             preference_accuracy: probe.pair_accuracy(&preferences),
-            edit_accuracy: probe.pair_accuracy(&edit_pairs),
-            single_fault_accuracy: world(inputs)?.map(|world| probe.single_faults(&world)).unwrap_or_default(),
-            token_auc: probe.token_auc(&edit_pairs),
+            edit_accuracy: probe.pair_accuracy(&edit_pairs(&edits, &tokenizer, setting)),
+            held_out: [preferences.len(), edits.len()],
+            single_fault_accuracy: world.as_ref().map(|world| probe.single_faults(world)).unwrap_or_default(),
+            token_auc: edited_tokens.as_ref().map(|tokens| tokens.auc),
+            edited_tokens,
+            error_spans: probe.error_spans(&edits),
+            best_of_n: world.as_ref().map(|world| probe.best_of_n(world, &prompts, &samples)).unwrap_or_default(),
             pairs: pairs.len(),
-        })
-    })?;
+        }
+    });
     workspace.write_json("evaluation.json", &evaluation)?;
     Ok(workspace.write_bytes("model.safetensors", &model.model.to_bytes())?)
 }
@@ -119,64 +127,4 @@ fn edit_pairs(edits: &[LabelledEdit], tokenizer: &Tokenizer, setting: &Setting) 
         rejected: Side { ids: edit.original_ids.clone(), labels: edit.original_labels.clone() },
     };
     edits.iter().map(pair).collect()
-}
-
-/// A trained model under examination.
-struct Probe<'a> {
-    model: &'a RewardModel,
-    tokenizer: &'a Tokenizer,
-    setting: &'a Setting,
-    crew: &'a Crew,
-}
-
-impl Probe<'_> {
-    /// Share of pairs whose better side scores higher; equal scores count as wrong.
-    fn pair_accuracy(&self, pairs: &[Comparison]) -> Option<f64> {
-        let score = |side: fn(&Comparison) -> &Side| {
-            let rows: Vec<Pair> =
-                pairs.iter().map(|pair| Pair { prompt: &pair.prompt, response: &side(pair).ids }).collect();
-            self.model.scores(&rows, self.tokenizer.pad(), self.crew)
-        };
-        let (chosen, rejected) = (score(|pair| &pair.chosen), score(|pair| &pair.rejected));
-        let right = chosen.iter().zip(&rejected).filter(|(chosen, rejected)| chosen > rejected).count();
-        (!pairs.is_empty()).then(|| right as f64 / pairs.len() as f64)
-    }
-
-    /// Accuracy on a clean response against the same response with one fault, by kind.
-    fn single_faults(&self, world: &World) -> BTreeMap<String, f64> {
-        let accuracy = |kind: FaultKind| {
-            let mut rng = ChaCha8Rng::seed_from_u64(seed(0, &format!("single fault {}", kind.name())));
-            let pairs = world.single_fault_pairs(&mut rng, kind, SINGLE_FAULT_PAIRS);
-            let side = |text: &str, finished| {
-                let mut ids = self.tokenizer.encode(text);
-                ids.extend(Some(self.tokenizer.eos()).filter(|_| finished));
-                Side { ids, labels: Vec::new() }
-            };
-            let pairs: Vec<Comparison> = pairs
-                .iter()
-                .map(|(prompt, clean, faulty)| Comparison {
-                    prompt: self.tokenizer.encode_prompt(&prompt.text, self.setting.max_prompt_tokens),
-                    chosen: side(clean, true),
-                    rejected: side(faulty, kind != FaultKind::Unfinished),
-                })
-                .collect();
-            Some((kind.name().to_owned(), self.pair_accuracy(&pairs)?))
-        };
-        FaultKind::ALL.into_iter().filter_map(accuracy).collect()
-    }
-
-    /// How well a low reward marks the original's edited tokens; meaningful for token models only.
-    fn token_auc(&self, pairs: &[Comparison]) -> Option<f64> {
-        if matches!(self.model.kind, Kind::Sequence(_)) {
-            return None;
-        }
-        let rows: Vec<Pair> =
-            pairs.iter().map(|pair| Pair { prompt: &pair.prompt, response: &pair.rejected.ids }).collect();
-        let rewards = self.model.token_rewards(&rows, self.tokenizer.pad(), self.crew);
-        let labelled = rewards.iter().zip(pairs).flat_map(|(rewards, pair)| rewards.iter().zip(&pair.rejected.labels));
-        let (edited, kept): (Vec<_>, Vec<_>) =
-            labelled.map(|(&reward, &label)| (-reward, label)).partition(|&(_, label)| label != Label::U);
-        let values = |pairs: Vec<(f64, Label)>| pairs.into_iter().map(|(value, _)| value).collect::<Vec<f64>>();
-        auc(&values(edited), &values(kept))
-    }
 }

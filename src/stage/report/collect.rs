@@ -9,11 +9,12 @@ use super::super::judgements::Judgements;
 use super::super::policy::seed;
 use super::super::responses::Summary;
 use super::super::reward::Evaluation;
+use super::power::{complete, from_half, length_controlled, over_seeds, power};
 use super::{Cell, mean};
-use crate::eval::{self, Outcomes, holm, paired_difference, win_rate};
+use crate::eval::{self, Outcomes, holm, paired_difference, wilson, win_rate};
 use crate::ppo::train::Suspicion;
 use crate::recipe::Recipe;
-use crate::report::{Comparison, Curve, CurvePoint, GridCell, RewardModelResult, SeedCurve, VariantResult};
+use crate::report::{Comparison, Curve, CurvePoint, Divergence, GridCell, RewardModelResult, SeedCurve, VariantResult};
 use crate::store::Artefact;
 
 /// A cell with what was measured of it.
@@ -137,13 +138,15 @@ fn outcomes(chosen: &Chosen) -> Result<Outcomes> {
     Outcomes::new(&rows).with_context(|| format!("judgements of `{}`", chosen.variant))
 }
 
-pub(super) fn variants(recipe: &Recipe, chosen: &[Chosen]) -> Result<Vec<VariantResult>> {
-    let eval::Config { bootstrap_samples, confidence } = recipe.evaluation;
+pub(super) fn variants(recipe: &Recipe, inputs: &Inputs, chosen: &[Chosen]) -> Result<Vec<VariantResult>> {
+    let eval::Config { bootstrap_samples, confidence, .. } = recipe.evaluation;
     chosen
         .iter()
         .map(|chosen| {
             let outcomes = outcomes(chosen)?;
             let estimate = win_rate(&outcomes, bootstrap_samples.get(), confidence.get(), seed(0, "bootstrap"));
+            let iqm = over_seeds(&recipe.evaluation, &outcomes);
+            let kl = divergence(chosen);
             let over = |f: &dyn Fn(&Loaded) -> Option<f64>| {
                 mean(&chosen.cells.iter().filter_map(|cell| f(cell)).collect::<Vec<_>>())
             };
@@ -162,8 +165,13 @@ pub(super) fn variants(recipe: &Recipe, chosen: &[Chosen]) -> Result<Vec<Variant
                 budget: chosen.budget,
                 win_rate: estimate.value,
                 ci: [estimate.low, estimate.high],
+                length_controlled_win_rate: length_controlled(inputs, chosen)?,
+                iqm_win_rate: iqm.map(|iqm| iqm.value),
+                iqm_ci: iqm.map(|iqm| [iqm.low, iqm.high]),
+                power: power(&recipe.evaluation, &from_half(&outcomes)),
                 kl_coef: Some(chosen.kl_coef),
-                kl_nats: over(&|cell| Some(cell.summary.as_ref()?.kl_nats)),
+                kl_nats: kl.map(|kl| kl.sequence_k1),
+                kl,
                 mean_reward: over(&|cell| cell.summary.as_ref()?.mean_reward),
                 mean_length: over(&|cell| Some(cell.summary.as_ref()?.habits.length)),
                 faults: mean(&faults.iter().map(|kinds| kinds.len() as f64).collect::<Vec<_>>()),
@@ -175,6 +183,18 @@ pub(super) fn variants(recipe: &Recipe, chosen: &[Chosen]) -> Result<Vec<Variant
             })
         })
         .collect()
+}
+
+/// Means over seeds of the KL to the reference.
+fn divergence(chosen: &Chosen) -> Option<Divergence> {
+    let all: Vec<Divergence> = chosen.cells.iter().filter_map(|cell| cell.summary.as_ref()?.kl).collect();
+    let over = |f: fn(&Divergence) -> f64| mean(&all.iter().map(f).collect::<Vec<_>>());
+    Some(Divergence {
+        sequence_k1: over(|kl| kl.sequence_k1)?,
+        sequence_k3: over(|kl| kl.sequence_k3)?,
+        token_k1: over(|kl| kl.token_k1)?,
+        token_k3: over(|kl| kl.token_k3)?,
+    })
 }
 
 fn warnings(chosen: &Chosen) -> Vec<String> {
@@ -196,17 +216,13 @@ pub(super) fn all_warnings(cells: &[Loaded], chosen: &[Chosen]) -> Vec<String> {
 
 /// Every variant against every one before it, at equal budget; p-values corrected over all of them.
 pub(super) fn comparisons(recipe: &Recipe, chosen: &[Chosen]) -> Result<Vec<Comparison>> {
-    let eval::Config { bootstrap_samples, confidence } = recipe.evaluation;
+    let eval::Config { bootstrap_samples, confidence, .. } = recipe.evaluation;
     let mut all = Vec::new();
     for (i, a) in chosen.iter().enumerate() {
         for b in chosen[..i].iter().filter(|b| b.budget == a.budget) {
-            let difference = paired_difference(
-                &outcomes(a)?,
-                &outcomes(b)?,
-                bootstrap_samples.get(),
-                confidence.get(),
-                seed(0, "bootstrap"),
-            )?;
+            let (ours, theirs) = (outcomes(a)?, outcomes(b)?);
+            let difference =
+                paired_difference(&ours, &theirs, bootstrap_samples.get(), confidence.get(), seed(0, "bootstrap"))?;
             let scores = |chosen: &Chosen| -> Vec<Vec<f64>> {
                 chosen
                     .cells
@@ -214,7 +230,7 @@ pub(super) fn comparisons(recipe: &Recipe, chosen: &[Chosen]) -> Result<Vec<Comp
                     .map(|cell| cell.judgements.test.iter().map(|verdict| verdict.score).collect())
                     .collect()
             };
-            all.push(Comparison {
+            let mut comparison = Comparison {
                 a: a.variant.clone(),
                 b: b.variant.clone(),
                 budget: a.budget,
@@ -223,7 +239,10 @@ pub(super) fn comparisons(recipe: &Recipe, chosen: &[Chosen]) -> Result<Vec<Comp
                 p_value: difference.p_value,
                 p_holm: None,
                 head_to_head: Some(Outcomes::from_scores(&scores(a), &scores(b))?.mean()),
-            });
+                ..Comparison::default()
+            };
+            complete(&recipe.evaluation, &mut comparison, &ours, &theirs);
+            all.push(comparison);
         }
     }
     let corrected = holm(&all.iter().map(|comparison| comparison.p_value).collect::<Vec<_>>());
@@ -259,6 +278,7 @@ pub(super) fn curves(recipe: &Recipe, chosen: &[Chosen]) -> Vec<Curve> {
                     kl_nats: recent("kl_nats"),
                     mean_reward: recent("reward"),
                     mean_length: Some(point.habits.length),
+                    mean_score: Some(point.score),
                 }
             })
             .collect(),
@@ -272,19 +292,26 @@ pub(super) fn curves(recipe: &Recipe, chosen: &[Chosen]) -> Vec<Curve> {
 }
 
 /// One row a reward model; cells that differ in their KL coefficient share one.
-pub(super) fn reward_models(cells: &[Loaded]) -> Vec<RewardModelResult> {
+pub(super) fn reward_models(recipe: &Recipe, cells: &[Loaded]) -> Vec<RewardModelResult> {
     let mut seen = std::collections::BTreeSet::new();
     let mine = cells.iter().filter(|cell| seen.insert((cell.at.variant.clone(), cell.at.budget, cell.at.seed)));
     let row = |cell: &Loaded| {
         let evaluation = cell.evaluation.clone()?;
+        let [pairs, edits] = evaluation.held_out;
+        let interval = |share: f64, n: usize| wilson(share * n as f64, n, recipe.evaluation.confidence.get());
         Some(RewardModelResult {
             variant: cell.at.variant.clone(),
             budget: cell.at.budget,
             seed: cell.at.seed,
             preference_accuracy: evaluation.preference_accuracy,
+            preference_ci: evaluation.preference_accuracy.map(|share| interval(share, pairs)),
             edit_accuracy: evaluation.edit_accuracy,
+            edit_ci: evaluation.edit_accuracy.map(|share| interval(share, edits)),
             single_fault_accuracy: evaluation.single_fault_accuracy,
             token_auc: evaluation.token_auc,
+            edited_tokens: evaluation.edited_tokens,
+            error_spans: evaluation.error_spans,
+            best_of_n: evaluation.best_of_n,
         })
     };
     mine.filter_map(row).collect()

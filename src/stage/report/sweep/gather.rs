@@ -187,7 +187,7 @@ fn measures(cell: &Loaded) -> Measures {
     Measures {
         win_rate: mean(&cell.outcomes()),
         validation_win_rate: cell.validation(),
-        kl_nats: summary.map(|summary| summary.kl_nats),
+        kl_nats: summary.and_then(|summary| Some(summary.kl?.sequence_k1)),
         mean_reward: summary.and_then(|summary| summary.mean_reward),
         mean_length: summary.map(|summary| summary.habits.length),
         faults: faults.and_then(|faults| mean(&faults)),

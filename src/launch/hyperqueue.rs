@@ -22,7 +22,7 @@ use crate::recipe::Experiment;
 use crate::recipe::launch::{HyperQueue as Config, Resources};
 use crate::stage::node::{Demand, Node};
 use crate::store::{Store, write_atomically};
-use crate::units::{Count, Line, Memory};
+use crate::units::{Count, Line, Memory, Time};
 
 /// What workers call the accelerators that they find by themselves.
 const ACCELERATOR: &str = "gpus/nvidia";
@@ -172,7 +172,7 @@ impl<'a> HyperQueue<'a> {
                 label => node.label.replace(char::is_control, " "),
                 deps => inputs.intersection(&chosen).copied().collect::<Vec<_>>(),
                 command => self.command(node, &config)?,
-                minutes => needs.time.as_ref().map(|time| time.minutes()),
+                minutes => needs.time.as_ref().map(Time::minutes),
                 resources => amounts(&needs, &config),
             })
         };

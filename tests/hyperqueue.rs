@@ -1,9 +1,10 @@
 //! Runs in HyperQueue's hands. Its command is a few lines of shell that remember what they were asked; the tasks of a job that
-//! was submitted are really carried out, by this test, as HyperQueue's workers do it.
+//! was submitted are really carried out: by this test, and by HyperQueue's own server and worker where they are installed.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test that panics is a test that fails")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that panics is a test that fails")]
 
+mod python;
 mod tiny;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use python::python;
 use serde::Deserialize;
 use serde_json::Value;
 use tiny::{Lab, Said, assert_same, files, results};
@@ -59,6 +61,33 @@ time = "2h"
 [launch.hyperqueue]
 crash_limit = 9
 setup = ["export SET_UP='by the recipe'", "echo \"$SET_UP\" >> set-up.log"]
+"#;
+
+/// Has HyperQueue itself do a job. Its Python package has server and worker, but neither its command nor that one's reader of job
+/// definition files.
+const WORKER: &str = r#"
+import sys, tomllib
+from hyperqueue import Job, LocalCluster
+from hyperqueue.cluster import WorkerConfig
+from hyperqueue.ffi.protocol import ResourceRequest
+
+with open(sys.argv[1], "rb") as file:
+    definition = tomllib.load(file)
+job, tasks = Job(name=definition["name"], max_fails=None), {}
+for task in definition["task"]:
+    [request] = task["request"]
+    tasks[task["id"]] = job.program(
+        task["command"],
+        cwd=task["cwd"],
+        stdout=None,
+        stderr=task["stderr"],
+        deps=[tasks[id] for id in task.get("deps", [])],
+        crash_limit=task["crash_limit"],
+        resources=ResourceRequest(cpus=request["resources"]["cpus"]),
+    )
+with LocalCluster(worker_config=WorkerConfig(cores=2)) as cluster:
+    client = cluster.client()
+    client.wait_for_jobs([client.submit(job)], raise_on_error=False)
 "#;
 
 /// A job's definition file, as far as it is used here; HyperQueue refuses keys that it does not know, too.
@@ -126,13 +155,12 @@ fn list(lab: &Lab, name: &str, tasks: &BTreeMap<usize, &str>) {
     lab.write("tasks", &serde_json::json!({ "7": tasks }).to_string());
 }
 
-/// Does what HyperQueue's workers do with a job; a task whose inputs failed is not begun. Returns how each task ended.
-fn work(lab: &Lab, number: usize) -> BTreeMap<usize, &'static str> {
-    let mut ends = BTreeMap::new();
-    for task in job(lab, number).tasks {
-        let inputs: Vec<&str> = task.deps.iter().map(|id| *ends.get(id).expect("inputs come first")).collect();
-        if inputs.iter().any(|end| *end != "finished") {
-            ends.insert(task.id, "canceled");
+/// Does what HyperQueue's workers do with the first job: a task whose inputs failed is not begun.
+fn work(lab: &Lab) {
+    let mut successes = BTreeMap::new();
+    for task in job(lab, 1).tasks {
+        if task.deps.iter().any(|id| !successes.get(id).expect("inputs come first")) {
+            successes.insert(task.id, false);
             continue;
         }
         let log = task.stderr.replace("%{JOB_ID}", "7").replace("%{INSTANCE_ID}", "0");
@@ -142,9 +170,8 @@ fn work(lab: &Lab, number: usize) -> BTreeMap<usize, &'static str> {
         lab.prepare(command.args(&task.command[1..]));
         command.current_dir(&task.cwd).stderr(File::create(log).unwrap());
         command.env("HQ_JOB_ID", "7").env("HQ_TASK_ID", task.id.to_string());
-        ends.insert(task.id, if command.status().unwrap().success() { "finished" } else { "failed" });
+        successes.insert(task.id, command.status().unwrap().success());
     }
-    ends
 }
 
 fn json(path: &Path) -> Value {
@@ -190,31 +217,31 @@ fn a_dry_run_prints_the_job_and_leaves_nothing() {
 #[test]
 fn a_sweep_in_hyperqueue_ends_like_a_local_one() {
     let lab = lab();
-    let first = submit(&lab).fine();
-    let id = first.out.trim().to_owned();
-    assert!(first.err.contains("a job with 17 tasks is submitted"), "{}", first.err);
-    assert_eq!((states(&lab, &id), state(&lab)), (count([("queued", 17)]), "queued".to_owned()));
-    assert_eq!(asked(&lab).len(), 1, "nothing can be under way yet: {:?}", asked(&lab));
+    submit(&lab).fine();
+    work(&lab);
+    ends_like_a_local_one(&lab);
+}
 
-    let name = job(&lab, 1).name;
-    list(&lab, &name, &(0..17).map(|id| (id, "waiting")).collect());
-    let again = submit(&lab).fine();
-    assert!(again.err.contains("nothing to submit: 17 tasks are queued or running"), "{}", again.err);
-    assert_eq!(asked(&lab).last().unwrap(), "--output-mode=json task list 7");
-    list(&lab, &name, &[(0, "running"), (1, "canceled")].into());
-    let again = submit(&lab).fine();
-    assert!(again.err.contains("16 tasks are made from what is under way"), "{}", again.err);
-    list(&lab, "the same run in another store", &(0..17).map(|id| (id, "waiting")).collect());
+#[test]
+fn a_sweep_in_hyperqueues_own_hands_ends_like_a_local_one() {
+    let lab = lab();
+    let Some(mut python) = python() else { return };
+    submit(&lab).fine();
+    lab.prepare(python.args(["-c", WORKER, "job-1.toml"]).env("HOME", lab.path("")));
+    Said::of(&python.output().unwrap()).fine();
+    ends_like_a_local_one(&lab);
+}
 
-    let ends = work(&lab, 1);
-    let ended = |end: &str| ends.values().filter(|found| **found == end).count();
-    assert_eq!((ended("finished"), ended("failed"), ended("canceled")), (14, 1, 2), "{ends:?}");
-    assert_eq!(states(&lab, &id), count([("done", 14), ("failed", 1), ("skipped", 2)]));
+/// What became of the sweep: one task failed, two are made from it.
+fn ends_like_a_local_one(lab: &Lab) {
+    let id =
+        fs::read_dir(lab.path(".runner/runs")).unwrap().next().unwrap().unwrap().file_name().into_string().unwrap();
+    assert_eq!(states(lab, &id), count([("done", 14), ("failed", 1), ("skipped", 2)]));
     let set_up = fs::read_to_string(lab.path("set-up.log")).unwrap();
     assert!(set_up.starts_with("by the recipe\n") && set_up.lines().count() == 15, "{set_up}");
     let status = lab.path(".runner/runs").join(&id).join("tasks");
     let jobs: Vec<Value> = files(&status).iter().map(|name| json(&status.join(name))["job"].clone()).collect();
-    assert!(jobs.contains(&"7@0".into()), "{jobs:?}");
+    assert!(jobs.iter().any(|job| job.as_str().is_some_and(|job| job.ends_with("@0"))), "{jobs:?}");
     // It ends, since nothing counts as queued.
     let watched = lab.said(&["watch", &id]);
     assert_eq!(watched.code, Some(1));
@@ -231,7 +258,28 @@ fn a_sweep_in_hyperqueue_ends_like_a_local_one() {
             == fs::read(lab.path("local-report").join(&name)).unwrap();
         assert!(same, "{}", name.display());
     }
+}
 
+#[test]
+fn what_is_under_way_or_done_is_not_submitted_again() {
+    let lab = lab();
+    let first = submit(&lab).fine();
+    let id = first.out.trim().to_owned();
+    assert!(first.err.contains("a job with 17 tasks is submitted"), "{}", first.err);
+    assert_eq!((states(&lab, &id), state(&lab)), (count([("queued", 17)]), "queued".to_owned()));
+    assert_eq!(asked(&lab).len(), 1, "nothing can be under way yet: {:?}", asked(&lab));
+
+    let name = job(&lab, 1).name;
+    list(&lab, &name, &(0..17).map(|id| (id, "waiting")).collect());
+    let again = submit(&lab).fine();
+    assert!(again.err.contains("nothing to submit: 17 tasks are queued or running"), "{}", again.err);
+    assert_eq!(asked(&lab).last().unwrap(), "--output-mode=json task list 7");
+    list(&lab, &name, &[(0, "running"), (1, "canceled")].into());
+    let again = submit(&lab).fine();
+    assert!(again.err.contains("16 tasks are made from what is under way"), "{}", again.err);
+    list(&lab, "the same run in another store", &(0..17).map(|id| (id, "waiting")).collect());
+
+    work(&lab);
     let again = submit(&lab).fine();
     assert!(again.err.contains("a job with 3 tasks is submitted"), "the failed one and its heirs: {}", again.err);
     let tasks = job(&lab, 2).tasks;

@@ -44,10 +44,7 @@ pub(super) fn submit_to_slurm(
         return Ok(());
     }
     if tasks == 0 {
-        note(match in_queue {
-            0 => format!("nothing to do: all {} stages are cached", run.plan.nodes.len()),
-            _ => format!("nothing to submit: {in_queue} tasks are queued or running"),
-        });
+        note(idle(&run, in_queue));
     } else {
         slurm.submit(&submission)?;
         Summary::refresh(&run, store)?;
@@ -71,10 +68,7 @@ pub(super) fn submit_to_hyperqueue(planned: Planned, store: &Store, dry_run: boo
         return Ok(());
     }
     if tasks == 0 {
-        note(match in_queue {
-            0 => format!("nothing to do: all {} stages are cached", run.plan.nodes.len()),
-            _ => format!("nothing to submit: {in_queue} tasks are queued or running"),
-        });
+        note(idle(&run, in_queue));
     } else {
         hyperqueue.submit(&submission)?;
         Summary::refresh(&run, store)?;
@@ -109,6 +103,14 @@ pub(super) fn freeze(planned: Planned, store: &Store, dry_run: bool) -> Result<(
     let experiment = planned.experiment.clone();
     let run = if dry_run { Frozen::new(planned.experiment)? } else { rooms::submit(planned.experiment, store)? };
     Ok((run, experiment))
+}
+
+/// Why there is nothing to submit.
+fn idle(run: &Frozen, in_queue: usize) -> String {
+    match in_queue {
+        0 => format!("nothing to do: all {} stages are cached", run.plan.nodes.len()),
+        _ => format!("nothing to submit: {in_queue} tasks are queued or running"),
+    }
 }
 
 /// The command that ends a run.

@@ -43,7 +43,7 @@ fn help() {
       explain      Explain a recipe key: type, default, meaning
       report       Write the report of a recipe that has been run
       exec-stage   Do one stage of a submitted run, as launchers have it done
-      cancel       Take a run that was handed to Slurm out of its queue
+      cancel       Take a run that was handed to a queue out of it
       ls           List the runs of the store, the last active first
       show         Show what a run or a result is and where it comes from
       watch        Follow a run that is at work, here or elsewhere

@@ -4,16 +4,22 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use super::output::{Failure, note};
 use super::{StoreArgs, interrupt, rooms};
 use crate::events::{Fan, Plain, Sink};
-use crate::launch::{Frozen, Keeper, Task, TaskState};
+use crate::launch::{self, Frozen, Keeper, Task, TaskState};
 use crate::stage::node::Plan;
 use crate::stage::work::{Outcome, execute_node};
 use crate::store::Store;
+use crate::units::Count;
+
+/// Time between two looks for inputs.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 pub(super) struct ExecStageArgs {
@@ -22,6 +28,9 @@ pub(super) struct ExecStageArgs {
     run: String,
     /// The key of the stage's result, as the run's plan has it, or its first digits
     key: String,
+    /// How long to wait for inputs that others make, before it ends as if interrupted [default: not at all]
+    #[arg(long, value_name = "SECONDS")]
+    wait: Option<Count>,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -44,9 +53,26 @@ pub(super) fn exec_stage(args: &ExecStageArgs) -> Result<(), Failure> {
     let sinks: Vec<Box<dyn Sink>> = vec![Box::new(log), Box::new(Arc::clone(&keeper)), Box::<Plain>::default()];
     let sink = Arc::new(Fan::new(sinks));
     let stop = interrupt::listen(sink.clone())?;
-    let outcome = execute_node(&run.plan, &store, &*sink, index, &stop, &|node, inputs, workspace, emitter| {
-        rooms::run_stage(&run, &store, node, inputs, workspace, emitter, &stop)
-    });
+    let attempt = || {
+        execute_node(&run.plan, &store, &*sink, index, &stop, &|node, inputs, workspace, emitter| {
+            rooms::run_stage(&run, &store, node, inputs, workspace, emitter, &stop)
+        })
+    };
+    let mut outcome = attempt();
+    if let Some(wait) = args.wait {
+        let (began, wait) = (Instant::now(), Duration::from_secs(wait.get() as u64));
+        while let Err(missing) = &outcome
+            && !stop.is_asked()
+            && !missing.iter().any(|&index| is_given_up(&run, &store, index))
+        {
+            if began.elapsed() >= wait {
+                note(format!("`{}` gives its place away: {}", node.label, not_there(&run, &store, missing)));
+                interrupt::end(&*sink);
+            }
+            thread::sleep(INTERVAL);
+            outcome = attempt();
+        }
+    }
     if stop.is_asked() {
         interrupt::end(&*sink);
     }
@@ -57,12 +83,14 @@ pub(super) fn exec_stage(args: &ExecStageArgs) -> Result<(), Failure> {
             note(format!("`{}` is done already", node.label));
             Ok(())
         }
-        Ok(Outcome::Failed(error)) => Err(Failure::Stage(format!("stage `{}` failed: {error}", node.label))),
+        Ok(Outcome::Failed(error)) => {
+            launch::skip_heirs(&run, &store, index, &error)?;
+            Err(Failure::Stage(format!("stage `{}` failed: {error}", node.label)))
+        }
         // Only a stop leads there, and a stop has ended the process.
         Ok(Outcome::Interrupted | Outcome::NotBegun) => interrupt::end(&*sink),
         Err(missing) => {
-            let causes: Vec<_> = missing.iter().map(|&index| cause(&run, &store, index)).collect();
-            let message = format!("it is made from what is not there: {}", causes.join(", "));
+            let message = not_there(&run, &store, &missing);
             keeper.set(TaskState::Skipped, Some(message.clone()));
             Err(Failure::Stage(format!("stage `{}` is skipped: {message}", node.label)))
         }
@@ -113,6 +141,18 @@ fn find(plan: &Plan, digits: &str) -> Result<usize, Failure> {
             several.len()
         ))),
     }
+}
+
+/// Whether nobody goes on with the node at `index`.
+fn is_given_up(run: &Frozen, store: &Store, index: usize) -> bool {
+    let task = Task::find(run, store, &run.plan.nodes[index]);
+    task.is_some_and(|task| matches!(task.state, TaskState::Failed | TaskState::Skipped))
+}
+
+/// That and why the results of the nodes `missing` are not there.
+fn not_there(run: &Frozen, store: &Store, missing: &[usize]) -> String {
+    let causes: Vec<_> = missing.iter().map(|&index| cause(run, store, index)).collect();
+    format!("it is made from what is not there: {}", causes.join(", "))
 }
 
 /// Why the result of the node at `index` is not there.

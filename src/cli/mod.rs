@@ -13,14 +13,15 @@ mod grid;
 mod inspect;
 mod interrupt;
 mod label;
+mod manifest;
 mod output;
 mod plan;
 mod power;
+mod queue;
 mod rooms;
 mod run;
 mod runs;
 mod score;
-mod slurm;
 mod stored;
 mod watch;
 mod winrate;
@@ -57,8 +58,8 @@ enum Command {
     Report(run::ReportArgs),
     /// Do one stage of a submitted run, as launchers have it done
     ExecStage(exec_stage::ExecStageArgs),
-    /// Take a run that was handed to Slurm out of its queue
-    Cancel(slurm::CancelArgs),
+    /// Take a run that was handed to a queue out of it
+    Cancel(queue::CancelArgs),
     /// List the runs of the store, the last active first
     Ls(runs::LsArgs),
     /// Show what a run or a result is and where it comes from
@@ -161,7 +162,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Explain(args) => plan::explain(&args),
         Command::Report(args) => run::report(&args),
         Command::ExecStage(args) => exec_stage::exec_stage(&args),
-        Command::Cancel(args) => slurm::cancel(&args),
+        Command::Cancel(args) => queue::cancel(&args),
         Command::Ls(args) => runs::ls(&args),
         Command::Show(args) => inspect::show(&args),
         Command::Watch(args) => watch::watch(&args),

@@ -1,6 +1,6 @@
 //! `runner plan`, `runner check`, `runner explain`: what a recipe says, before anything runs.
 //!
-//! None of them changes the store.
+//! None of them changes the store; only a manifest needs a run that is written down (`manifest`).
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::output::{self, Failure, note, table};
 use super::rooms::Planned;
-use super::{RecipeArgs, StoreArgs, rooms};
+use super::{RecipeArgs, StoreArgs, manifest, rooms};
 use crate::recipe::Point;
 use crate::stage::node::{Node, Plan, Sharing, Stage};
 use crate::stage::reason::{Status, statuses};
@@ -23,6 +23,9 @@ pub(super) struct PlanArgs {
     /// List every stage of a sweep, rather than one line for each kind
     #[arg(long)]
     stages: bool,
+    /// Print what has the run carried out elsewhere
+    #[arg(long, value_enum, value_name = "FOR", conflicts_with_all = ["stages", "json"])]
+    manifest: Option<manifest::Format>,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -50,7 +53,11 @@ pub(super) struct ExplainArgs {
 pub(super) fn plan(args: &PlanArgs) -> Result<(), Failure> {
     let planned = rooms::plan(&args.recipe.recipe, &args.recipe.overrides)?;
     planned.warnings.iter().for_each(|warning| note(warning.trim_end()));
-    let statuses = statuses(&planned.plan, &args.store.open()?);
+    let store = args.store.open()?;
+    if let Some(format) = args.manifest {
+        return manifest::print(format, planned, &args.recipe, &store);
+    }
+    let statuses = statuses(&planned.plan, &store);
     if args.json {
         return output::json(&as_json(&planned, &statuses));
     }

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 
 use super::output::{self, Failure, note};
 use super::rooms::{self, Planned};
-use super::{RecipeArgs, StoreArgs, interrupt, slurm};
+use super::{RecipeArgs, StoreArgs, interrupt, queue};
 use crate::events::{Bars, Fan, JsonLines, Plain, Sink};
 use crate::launch::{self, Frozen};
 use crate::recipe::Experiment;
@@ -28,10 +28,10 @@ use crate::units::{Count, Memory};
 pub(super) struct RunArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// Who carries the run out; `slurm` submits it as job arrays and returns at once
+    /// Who carries the run out; a queue gets what is missing, and the command returns at once
     #[arg(long, value_enum, default_value_t = Launcher::Local)]
     launcher: Launcher,
-    /// Print the scripts that `--launcher slurm` would submit, and submit nothing
+    /// Print what a queue would get, and submit nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -50,6 +50,9 @@ enum Launcher {
     Local,
     /// Slurm, as job arrays
     Slurm,
+    /// HyperQueue, as a job with dependent tasks
+    #[value(name = "hyperqueue")]
+    HyperQueue,
 }
 
 /// What a local run may use at once.
@@ -107,25 +110,30 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let planned = rooms::plan(&args.recipe.recipe, &args.recipe.overrides)?;
     planned.warnings.iter().for_each(|warning| note(warning.trim_end()));
     let store = args.store.open()?.on_device(&planned.device);
-    match (args.launcher, args.dry_run) {
-        (Launcher::Slurm, _) if args.limits.are_given() => {
-            return Err(Failure::usage(
-                "`--jobs`, `--cores`, `--memory`, `--devices`, `--keep-going` and `--fail-fast` are for a local run: what \
-                 Slurm may run at once is `max_parallel` in `[launch.slurm]`",
-            ));
-        }
-        (Launcher::Slurm, dry_run) => return slurm::submit(planned, &store, args.out.as_deref(), dry_run),
-        (Launcher::Local, false) => {}
-        (Launcher::Local, true) => {
+    if args.launcher == Launcher::Local {
+        if args.dry_run {
             let recipe = args.recipe.recipe.display();
             return Err(Failure::usage(format!(
-                "`--dry-run` prints scripts for a queue: add `--launcher slurm` (what a local run would do is said by \
-                 `runner plan {recipe}`)"
+                "`--dry-run` prints what a queue would get: add `--launcher slurm` or `--launcher hyperqueue` (what a local run \
+                 would do is said by `runner plan {recipe}`)"
             )));
         }
+        let limits = args.limits.limits(&planned, &store)?;
+        return complete(planned.experiment, &store, limits, args.out.as_deref());
     }
-    let limits = args.limits.limits(&planned, &store)?;
-    complete(planned.experiment, &store, limits, args.out.as_deref())
+    if args.limits.are_given() {
+        return Err(Failure::usage(
+            "`--jobs`, `--cores`, `--memory`, `--devices`, `--keep-going` and `--fail-fast` are for a local run: what Slurm may \
+             run at once is `max_parallel` in `[launch.slurm]`, what HyperQueue may is what its workers have",
+        ));
+    }
+    match (args.launcher, args.out.as_deref()) {
+        (Launcher::HyperQueue, Some(_)) => Err(Failure::usage(
+            "`--out` says where a report goes, and a run in HyperQueue ends without one: `runner report RUN --out DIR` writes it",
+        )),
+        (Launcher::HyperQueue, None) => queue::submit_to_hyperqueue(planned, &store, args.dry_run),
+        (_, out) => queue::submit_to_slurm(planned, &store, out, args.dry_run),
+    }
 }
 
 /// Only a missing report is made here: a command of that name must not start hours of training. A sweep's is made from what

@@ -6,11 +6,15 @@
 
 pub mod archive;
 pub mod gc;
+pub mod hyperqueue;
+pub mod kubernetes;
 pub mod names;
+pub mod skypilot;
 pub mod slurm;
 
 mod arrays;
 mod board;
+mod command;
 mod difference;
 mod frozen;
 mod history;
@@ -18,6 +22,7 @@ mod outcome;
 mod resources;
 mod summary;
 mod tasks;
+mod template;
 
 pub use arrays::{Array, arrays};
 pub use board::{Board, Standing};
@@ -27,4 +32,4 @@ pub use history::{History, Phase, StageHistory};
 pub use outcome::{Headline, Outcome};
 pub use resources::{demand, local_limits, needs, resources};
 pub use summary::{State, Summaries, Summary};
-pub use tasks::{Keeper, Task, TaskState, remember};
+pub use tasks::{Keeper, Task, TaskState, remember, skip_heirs, withdraw};

@@ -15,7 +15,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use self::script::{Script, Scripts};
-use super::{Frozen, Task, TaskState, arrays, demand, needs, remember};
+use super::tasks::{hand_back, hand_over};
+use super::{Frozen, arrays, demand, needs, remember};
 use crate::recipe::Experiment;
 use crate::stage::node::{Demand, Node, Stage};
 use crate::store::{Key, Store, write_atomically};
@@ -139,7 +140,7 @@ impl<'a> Slurm<'a> {
         remember(self.run, self.store)
     }
 
-    /// Takes everything of the run out of the queue, and says how many jobs that were.
+    /// Takes everything of the run out of Slurm's queue, and says how many jobs that were.
     ///
     /// # Errors
     /// When Slurm cannot be asked or refuses.
@@ -151,14 +152,6 @@ impl<'a> Slurm<'a> {
             return Ok(0);
         }
         queue::cancel(&ids.iter().copied().collect::<Vec<_>>())?;
-        // What runs is told by Slurm and says itself how it ended.
-        for node in &self.run.plan.nodes {
-            let task = Task::find(self.run, self.store, node);
-            if let Some(mut task) = task.filter(|task| task.state == TaskState::Queued) {
-                task.error = Some("cancelled before it began".to_owned());
-                task.write(TaskState::Interrupted, self.run, self.store)?;
-            }
-        }
         Ok(ids.len())
     }
 
@@ -177,20 +170,12 @@ impl<'a> Slurm<'a> {
         let path = self.folder().join(&script.name);
         write_atomically(&path, script.text.as_bytes())?;
         let nodes: Vec<&Node> = script.tasks.iter().map(|&task| &self.run.plan.nodes[task]).collect();
-        // Before Slurm has them: a task may be at work before `sbatch` returns.
-        let earlier: Vec<Option<Task>> = nodes.iter().map(|node| Task::find(self.run, self.store, node)).collect();
-        for (node, earlier) in nodes.iter().zip(&earlier) {
-            let attempt = earlier.as_ref().map_or(0, |earlier| earlier.attempt);
-            Task { attempt, ..Task::new(node) }.write(TaskState::Queued, self.run, self.store)?;
-        }
+        let earlier = hand_over(self.run, self.store, &nodes)?;
         let after = script.dependency(|other| self.jobs[before + other].id.clone());
         let id = match queue::submit(&path, after.as_deref()) {
             Ok(id) => id,
             Err(error) => {
-                for (node, earlier) in nodes.iter().zip(earlier) {
-                    let state = earlier.as_ref().map_or(TaskState::Interrupted, |earlier| earlier.state);
-                    earlier.unwrap_or_else(|| Task::new(node)).write(state, self.run, self.store)?;
-                }
+                hand_back(self.run, self.store, &nodes, earlier)?;
                 return Err(error);
             }
         };

@@ -45,7 +45,7 @@ pub struct Task {
     pub state: TaskState,
     /// How often it was begun.
     pub attempt: u32,
-    /// The queue's name for it, as in `1234_5`.
+    /// The queue's name for it, as in `1234_5` (Slurm) or `12@5` (HyperQueue).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
     /// The machine that works on it, or did.
@@ -123,6 +123,68 @@ pub fn remember(run: &Frozen, store: &Store) -> anyhow::Result<()> {
     reason::remember(&run.plan, store, &failed)
 }
 
+/// Writes down that the tasks of `nodes` are handed to a queue; returns what was written of them before. This comes before the
+/// queue has them: a task may be at work before the queue's command returns.
+///
+/// # Errors
+/// When the store is not writable.
+pub(super) fn hand_over(run: &Frozen, store: &Store, nodes: &[&Node]) -> Result<Vec<Option<Task>>, Error> {
+    let hand = |node: &&Node| {
+        let earlier = Task::find(run, store, node);
+        let attempt = earlier.as_ref().map_or(0, |earlier| earlier.attempt);
+        Task { attempt, ..Task::new(node) }.write(TaskState::Queued, run, store)?;
+        Ok(earlier)
+    };
+    nodes.iter().map(hand).collect()
+}
+
+/// Takes back what [`hand_over`] wrote of `nodes`, because the queue refused them; `earlier` is what it returned.
+///
+/// # Errors
+/// When the store is not writable.
+pub(super) fn hand_back(run: &Frozen, store: &Store, nodes: &[&Node], earlier: Vec<Option<Task>>) -> Result<(), Error> {
+    for (node, earlier) in nodes.iter().zip(earlier) {
+        let state = earlier.as_ref().map_or(TaskState::Interrupted, |earlier| earlier.state);
+        earlier.unwrap_or_else(|| Task::new(node)).write(state, run, store)?;
+    }
+    Ok(())
+}
+
+/// Writes down that no task of `run` waits in a queue any more. What runs says itself how it ends.
+///
+/// # Errors
+/// When the store is not writable.
+pub fn withdraw(run: &Frozen, store: &Store) -> Result<(), Error> {
+    end_queued(run, store, &vec![true; run.plan.nodes.len()], TaskState::Interrupted, "cancelled before it began")
+}
+
+/// Writes down that what waits in a queue and is made from the node at `index` cannot be done, since that one failed. Not every
+/// queue starts such tasks, so that they could say so themselves.
+///
+/// # Errors
+/// When the store is not writable.
+pub fn skip_heirs(run: &Frozen, store: &Store, index: usize, error: &str) -> Result<(), Error> {
+    let nodes = &run.plan.nodes;
+    let mut heirs = vec![false; nodes.len()];
+    for (heir, node) in nodes.iter().enumerate() {
+        // Inputs come before what is made from them.
+        heirs[heir] = node.inputs.iter().any(|input| input.node == index || heirs[input.node]);
+    }
+    let why = format!("it is made from `{}`, which failed: {error}", nodes[index].label);
+    end_queued(run, store, &heirs, TaskState::Skipped, &why)
+}
+
+fn end_queued(run: &Frozen, store: &Store, chosen: &[bool], state: TaskState, why: &str) -> Result<(), Error> {
+    for (node, _) in run.plan.nodes.iter().zip(chosen).filter(|(_, chosen)| **chosen) {
+        let task = Task::find(run, store, node).filter(|task| task.state == TaskState::Queued);
+        if let Some(mut task) = task {
+            task.error = Some(why.to_owned());
+            task.write(state, run, store)?;
+        }
+    }
+    Ok(())
+}
+
 fn path(run: &Frozen, store: &Store, key: &Key) -> PathBuf {
     store.run_dir(&run.id).join("tasks").join(format!("{key}.json"))
 }
@@ -141,7 +203,9 @@ impl Keeper {
         let mut task = Task::find(run, store, node).unwrap_or_else(|| Task::new(node));
         let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let element = || Some(format!("{}_{}", variable("SLURM_ARRAY_JOB_ID")?, variable("SLURM_ARRAY_TASK_ID")?));
-        task.job = element().or_else(|| variable("SLURM_JOB_ID")).or(task.job);
+        let hyperqueue = || Some(format!("{}@{}", variable("HQ_JOB_ID")?, variable("HQ_TASK_ID")?));
+        // HyperQueue's workers may be jobs of Slurm's themselves.
+        task.job = hyperqueue().or_else(element).or_else(|| variable("SLURM_JOB_ID")).or(task.job);
         Self { path: path(run, store, &node.key), task: Mutex::new(task) }
     }
 

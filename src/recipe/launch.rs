@@ -18,6 +18,15 @@ pub struct Config {
     pub local: Local,
     /// How stages are handed to Slurm.
     pub slurm: Slurm,
+    /// How stages are handed to HyperQueue. They ask for `cpus` and `mem` (in mebibytes), which its workers find by
+    /// themselves; `time` is the task's time limit.
+    pub hyperqueue: HyperQueue,
+    /// What `runner plan --manifest k8s` prints. The store lies on a volume that many nodes can write to at the same time, and
+    /// that is mounted as `--store` where the manifest is printed.
+    pub kubernetes: Kubernetes,
+    /// What `runner plan --manifest skypilot` prints. One machine does the whole run: it is asked for what `[launch.local]`
+    /// allows, else for what the stage needs that needs most.
+    pub skypilot: SkyPilot,
 }
 
 /// The recipe's `[launch.stages]` table: an entry a kind of stage.
@@ -58,9 +67,10 @@ pub struct Resources {
     pub cores: Option<Count>,
     /// Main memory.
     pub memory: Option<Memory>,
-    /// Accelerators; Slurm is asked for them as `gpu:N` unless `gres` says otherwise.
+    /// Accelerators; Slurm is asked for them as `gpu:N` unless `gres` says otherwise, other launchers by the `accelerator` of
+    /// their table.
     pub devices: Option<usize>,
-    /// Wall time after which Slurm stops it; a local run does not.
+    /// Wall time after which Slurm puts it back into the queue and HyperQueue lets it fail; elsewhere it has no limit.
     pub time: Option<Time>,
     /// What differs from `[launch.slurm]` for this kind of stage.
     pub slurm: Option<Slurm>,
@@ -106,6 +116,53 @@ pub struct Slurm {
     /// How many seconds before its time is over a task writes a checkpoint and goes back into the queue: 120 where
     /// nothing is said.
     pub signal_seconds: Option<Count>,
+}
+
+/// The recipe's `[launch.hyperqueue]` table.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HyperQueue {
+    /// What the workers call their accelerators: `gpus/nvidia` where nothing is said, as workers find them by themselves.
+    pub accelerator: Option<Line>,
+    /// How often a worker may be lost under a task before the task fails; HyperQueue's own limit where nothing is said. A
+    /// task that is started again goes on from its last checkpoint.
+    pub crash_limit: Option<Count>,
+    /// Lines of `bash` that come before the work: module loads, environments, exports.
+    pub setup: Option<Vec<Line>>,
+}
+
+/// The recipe's `[launch.kubernetes]` table.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kubernetes {
+    /// The image that stages run in; `runner` is on its `PATH`, in the version that printed the manifest.
+    pub image: Option<Line>,
+    /// The persistent volume claim that the store lies on.
+    pub claim: Option<Line>,
+    /// The store's folder on that volume, as in `lab/.runner`; the whole volume where nothing is said.
+    pub sub_path: Option<Line>,
+    /// The resource that accelerators are: `nvidia.com/gpu` where nothing is said.
+    pub accelerator: Option<Line>,
+    /// Pods of one job that may be there at once, whether they work or wait; all of them where nothing is said.
+    pub max_parallel: Option<Count>,
+    /// Seconds that a pod has for its checkpoint when it is evicted or deleted: 120 where nothing is said.
+    pub grace_seconds: Option<Count>,
+}
+
+/// The recipe's `[launch.skypilot]` table.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SkyPilot {
+    /// The volume, as `sky volumes ls` lists it, for store and report. A bucket is none: it cannot rename a folder at once.
+    pub volume: Option<Line>,
+    /// Where the machine comes from, as in `kubernetes` or `runpod/US`; SkyPilot chooses where nothing is said.
+    pub infra: Option<Line>,
+    /// The image that it runs, as in `docker:registry/runner:1`; `runner` is on its `PATH`, or `setup` brings it there.
+    pub image: Option<Line>,
+    /// What SkyPilot calls the accelerator, as in `L4`; needed by stages that need `devices`.
+    pub accelerator: Option<Line>,
+    /// Lines of shell that come before the work.
+    pub setup: Option<Vec<Line>>,
 }
 
 impl Resources {

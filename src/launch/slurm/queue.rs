@@ -1,11 +1,12 @@
 //! Slurm's commands: what they are asked, and what their answers mean.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+
+use crate::launch::command;
 
 /// Hands the script at `path` to Slurm, to start when the jobs that `after` names have ended; returns the job's number.
 pub(super) fn submit(path: &Path, after: Option<&str>) -> Result<String> {
@@ -51,16 +52,5 @@ pub(super) fn max_array_size() -> Result<usize> {
 
 /// What `command` writes to stdout.
 fn ask(command: &mut Command) -> Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = match command.output() {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            bail!("there is no command `{name}` here: Slurm is submitted to from a machine of its cluster")
-        }
-        output => output.with_context(|| format!("cannot start `{name}`"))?,
-    };
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("`{name}` failed ({}): {}", output.status, said.trim());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    command::ask(command, "Slurm is submitted to from a machine of its cluster")
 }

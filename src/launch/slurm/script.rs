@@ -1,12 +1,12 @@
 //! The scripts that `sbatch` takes: one an array, from the template.
 
 use std::collections::BTreeSet;
-use std::path::{Path, absolute};
 
 use anyhow::{Context, Result, ensure};
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, UndefinedBehavior, context};
+use minijinja::context;
 
+use crate::launch::command::{exec_stage, here, quoted, text};
+use crate::launch::template::render;
 use crate::launch::{Array, Frozen};
 use crate::recipe::launch::Resources;
 use crate::store::Store;
@@ -48,10 +48,7 @@ pub(super) struct Scripts<'a> {
 impl Scripts<'_> {
     /// The script of `array`, the one with index `index`.
     pub fn array(&self, index: usize, array: &Array, held: BTreeSet<String>) -> Result<Script> {
-        let program = std::env::current_exe().context("cannot find this program's own file")?;
-        let store = absolute(self.store.root()).context("the working directory is gone")?;
-        let command = ["exec-stage", "--store", &text(&store)?, &self.run.id].map(quoted).join(" ");
-        let command = format!("{} {command}", quoted(&text(&program)?));
+        let command = exec_stage(self.run, self.store)?.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
         let nodes = array.tasks.iter().map(|&task| &self.run.plan.nodes[task]);
         let tasks: Vec<_> = nodes
             .map(|node| context! { key => node.key.as_str(), label => node.label.replace(char::is_control, " ") })
@@ -96,7 +93,7 @@ impl Scripts<'_> {
         tasks: &[minijinja::Value],
     ) -> Result<String> {
         let directory = std::env::current_dir().context("the working directory is gone")?;
-        let logs = absolute(self.store.run_dir(&self.run.id).join("logs")).context("the working directory is gone")?;
+        let logs = here(&self.store.run_dir(&self.run.id).join("logs"))?;
         // A percent sign in a folder's name would be taken for one of Slurm's own.
         let logs = text(&logs)?.replace('%', "%%");
         let mut options = vec![
@@ -110,15 +107,8 @@ impl Scripts<'_> {
         let slurm = resources.slurm.clone().unwrap_or_default();
         let setup: Vec<_> = slurm.setup.iter().flatten().map(|line| line.as_str().to_owned()).collect();
         let requeue = slurm.requeue.unwrap_or(true);
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        let syntax =
-            SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build()?;
-        environment.set_syntax(syntax);
-        let template = include_str!("../templates/slurm.sh");
-        environment
-            .render_str(template, context! { options, setup, requeue, command, tasks })
-            .context("cannot render the script for Slurm")
+        let view = context! { options, setup, requeue, command, tasks };
+        render(include_str!("../templates/slurm.sh"), view, "Slurm")
     }
 }
 
@@ -150,19 +140,4 @@ fn signal_seconds(stage: &str, resources: &Resources) -> Result<usize> {
          seconds, found {seconds}"
     );
     Ok(seconds)
-}
-
-fn text(path: &Path) -> Result<String> {
-    let text = path.to_str().with_context(|| format!("`{}` is not valid UTF-8", path.display()))?;
-    Ok(text.to_owned())
-}
-
-/// `word` as a shell reads it as one word.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-+=:,./@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }

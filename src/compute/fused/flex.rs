@@ -10,7 +10,7 @@ use super::{Adam, Fused, FusedUpdate, gemm, rows};
 
 /// A tensor whose numbers stand in order, the only user of its memory where `tensor` was.
 fn dense(tensor: FlexTensor) -> FlexTensor {
-    if tensor.as_slice::<f32>().is_some_and(|slice| slice.len() * size_of::<f32>() == tensor.bytes().len()) {
+    if tensor.as_slice::<f32>().is_some_and(|slice| size_of_val(slice) == tensor.bytes().len()) {
         return tensor;
     }
     tensor.to_contiguous()
@@ -34,10 +34,14 @@ fn shape(tensor: &FlexTensor) -> Shape {
 }
 
 fn indices(ids: &FlexTensor) -> Vec<usize> {
+    fn positions<I: Copy + TryInto<usize>>(ids: Option<&[I]>) -> Vec<usize> {
+        let position = |&id: &I| id.try_into().unwrap_or_else(|_| panic!("an id below zero"));
+        ids.into_iter().flatten().map(position).collect()
+    }
     let ids = ids.to_contiguous();
     match ids.dtype() {
-        DType::I64 => ids.as_slice::<i64>().into_iter().flatten().map(|&id| id as usize).collect(),
-        DType::I32 => ids.as_slice::<i32>().into_iter().flatten().map(|&id| id as usize).collect(),
+        DType::I64 => positions(ids.as_slice::<i64>()),
+        DType::I32 => positions(ids.as_slice::<i32>()),
         other => unreachable!("ids are i64 or i32, not {other:?}"),
     }
 }

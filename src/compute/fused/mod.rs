@@ -2,6 +2,7 @@
 //!
 //! Each has a kernel for `flex` with a backward pass of its own, and a composition of burn's operations for every other
 //! device, which is what the tests hold the kernels against. Which of them pay is in `docs/PERFORMANCE.md`.
+#![allow(clippy::similar_names, reason = "`dx` and `dw`, `dgate` and `dup` are what they are called everywhere")]
 
 mod autodiff;
 mod composed;
@@ -288,7 +289,7 @@ mod tests {
     fn log_probs_of_ids_agree_even_for_huge_logits() {
         for (n, vocab) in [(1, 1), (4, 19), (5, 300)] {
             let inputs = [random([n, vocab]) * 40.0];
-            let ids: Vec<i64> = (0..n).map(|i| (i * 7 % vocab) as i64).collect();
+            let ids: Vec<i64> = (0..n).map(|i| i64::try_from(i * 7 % vocab).unwrap()).collect();
             let ids: Tensor<1, Int> = Tensor::from_data(TensorData::new(ids, [n]), &Device::flex());
             let with = |f: fn(Tensor<2>, Tensor<1, Int>) -> Tensor<1>| {
                 let ids = ids.clone();

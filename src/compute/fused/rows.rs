@@ -2,6 +2,10 @@
 //!
 //! Sums run over sixteen lanes that are added in a fixed order, so a result is the same on every instruction set. `pulp`
 //! compiles each operation once for every instruction set and chooses at run time.
+#![allow(
+    clippy::inline_always,
+    reason = "what is not inlined into `dispatch` is compiled for the oldest instruction set"
+)]
 
 use pulp::Arch;
 

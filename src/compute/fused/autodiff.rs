@@ -53,10 +53,10 @@ pub trait Derivatives: Backend {
         grad: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 3];
 
-    /// `ln sum e^logit` by rows, `[n, V]` to `[n]`.
+    /// The largest logit of each row and `ln sum e^(logit - largest)`, `[n, V]` to `[n, 2]`.
     fn log_sum_exp(logits: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// `logit[id] - lse`, `[n]`.
+    /// `logit[id]` minus both numbers of its row, `[n]`.
     fn log_probs(logits: &FloatTensor<Self>, lse: &FloatTensor<Self>, ids: &IntTensor<Self>) -> FloatTensor<Self>;
 
     /// Gradient of the logits.

@@ -46,6 +46,11 @@ fn indices(ids: &FlexTensor) -> Vec<usize> {
     }
 }
 
+/// A tensor `[n, 2]`, row by row.
+fn pairs(tensor: &FlexTensor) -> &[[f32; 2]] {
+    numbers(tensor).as_chunks().0
+}
+
 fn last(tensor: &FlexTensor) -> usize {
     *tensor.layout().shape().last().expect("at least one dimension")
 }
@@ -238,15 +243,17 @@ impl Derivatives for Flex {
     fn log_sum_exp(logits: FloatTensor<Self>) -> FloatTensor<Self> {
         let logits = dense(logits);
         let columns = last(&logits);
-        let mut lse = vec![0.0; logits.layout().num_elements() / columns.max(1)];
+        let mut lse = vec![[0.0; 2]; logits.layout().num_elements() / columns.max(1)];
         rows::log_sum_exp(numbers(&logits), columns, &mut lse);
         let n = lse.len();
-        tensor(lse, Shape::new([n]))
+        tensor(lse.into_flattened(), Shape::new([n, 2]))
     }
 
     fn log_probs(logits: &FloatTensor<Self>, lse: &FloatTensor<Self>, ids: &IntTensor<Self>) -> FloatTensor<Self> {
-        let rows = numbers(logits).chunks_exact(last(logits)).zip(numbers(lse)).zip(indices(ids));
-        tensor(rows.map(|((row, lse), id)| row[id] - lse).collect(), shape(lse))
+        let rows = numbers(logits).chunks_exact(last(logits)).zip(pairs(lse)).zip(indices(ids));
+        let log_probs: Vec<f32> = rows.map(|((row, [top, log_sum]), id)| row[id] - top - log_sum).collect();
+        let n = log_probs.len();
+        tensor(log_probs, Shape::new([n]))
     }
 
     fn gather_log_probs_backward(
@@ -257,7 +264,7 @@ impl Derivatives for Flex {
     ) -> FloatTensor<Self> {
         let (logits, grad) = (dense(logits), dense(grad));
         let mut out = room(&logits);
-        rows::gather_log_probs_backward(numbers(&logits), numbers(&lse), &indices(&ids), numbers(&grad), &mut out);
+        rows::gather_log_probs_backward(numbers(&logits), pairs(&lse), &indices(&ids), numbers(&grad), &mut out);
         tensor(out, shape(&logits))
     }
 }

@@ -189,29 +189,30 @@ pub fn softmax_backward(p: &[f32], grad: &mut [f32], columns: usize) {
     );
 }
 
-/// `ln sum e^x` of every row.
-pub fn log_sum_exp(logits: &[f32], columns: usize, out: &mut [f32]) {
+/// The largest number of every row and `ln sum e^(x - largest)`; apart, because adding them would round away what is left
+/// of logits much larger than their differences.
+pub fn log_sum_exp(logits: &[f32], columns: usize, out: &mut [[f32; 2]]) {
     Arch::new().dispatch(
         #[inline(always)]
         || {
             for (row, out) in logits.chunks_exact(columns).zip(out) {
                 let top = largest(row);
-                *out = top + sum2(row, row, |x, _| exp(x - top)).ln();
+                *out = [top, sum2(row, row, |x, _| exp(x - top)).ln()];
             }
         },
     );
 }
 
-/// Writes the gradient of `logit[id] - ln sum e^logit` with respect to the logits, by rows: `g (1[id] - softmax)`.
-pub fn gather_log_probs_backward(logits: &[f32], lse: &[f32], ids: &[usize], grad: &[f32], out: &mut [f32]) {
+/// Writes the gradient of a log-probability with respect to its row's logits: `g (1[id] - softmax)`.
+pub fn gather_log_probs_backward(logits: &[f32], lse: &[[f32; 2]], ids: &[usize], grad: &[f32], out: &mut [f32]) {
     let columns = logits.len() / lse.len().max(1);
     Arch::new().dispatch(
         #[inline(always)]
         || {
             let rows = logits.chunks_exact(columns).zip(out.chunks_exact_mut(columns));
-            for ((((row, out), &lse), &id), &g) in rows.zip(lse).zip(ids).zip(grad) {
+            for ((((row, out), &[top, log_sum]), &id), &g) in rows.zip(lse).zip(ids).zip(grad) {
                 for (out, &x) in out.iter_mut().zip(row) {
-                    *out = -g * exp(x - lse);
+                    *out = -g * exp(x - top - log_sum);
                 }
                 out[id] += g;
             }

@@ -25,7 +25,7 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
     /// As the recipe's `device`
-    #[arg(long, default_value = "auto", value_parser = device)]
+    #[arg(long, default_value = "auto")]
     device: DeviceName,
     /// Write one line of JSON
     #[arg(long)]
@@ -106,14 +106,10 @@ fn count(text: &str) -> Result<Count, String> {
     text.parse::<i64>().map_err(|_| format!("expected a whole number of at least 1, found `{text}`"))?.try_into()
 }
 
-fn device(text: &str) -> Result<DeviceName, String> {
-    serde_json::from_value(text.into()).map_err(|_| format!("expected `auto`, `flex` or `libtorch`, found `{text}`"))
-}
-
 pub(super) fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let settings = settings(args);
     let usage = |error: anyhow::Error| Failure::usage(format!("{error:#}"));
-    let device = args.device.device().map_err(usage)?;
+    let device = args.device.open().map_err(usage)?;
     let bench = Bench::new(settings.clone(), &device).map_err(usage)?;
     let mut measured = Vec::new();
     for (name, part) in args.parts.iter().map(|part| part.part()) {
@@ -179,7 +175,7 @@ fn report(
     json!({
         "bench": "runner",
         "version": env!("CARGO_PKG_VERSION"),
-        "device": device.family(),
+        "device": device.family().name(),
         "parameters": parameters,
         "peak_memory_bytes": memory,
         "settings": settings,

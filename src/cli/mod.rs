@@ -6,6 +6,7 @@
 mod archive;
 mod bench;
 mod compare;
+mod devices;
 mod exec_stage;
 mod gc;
 mod generate;
@@ -88,6 +89,8 @@ enum Command {
     Score(score::ScoreArgs),
     /// Compute AlpacaEval's win rates from files of annotations
     Winrate(winrate::WinrateArgs),
+    /// List what this binary and this machine can compute on, tested
+    Devices(devices::DevicesArgs),
     /// Measure tokens per second on fixed work
     Bench(bench::BenchArgs),
     /// Print a completion script for a shell
@@ -177,6 +180,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Generate(args) => generate::generate(&args),
         Command::Score(args) => score::score(&args),
         Command::Winrate(args) => winrate::winrate(&args),
+        Command::Devices(args) => devices::devices(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

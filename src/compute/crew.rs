@@ -2,6 +2,8 @@
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::family::stay_on_this_thread;
+
 /// Threads for data parallelism, each the only thread of its own rayon pool.
 ///
 /// burn's `flex` backend splits large operations over the rayon pool of the calling thread. One thread a pool keeps
@@ -15,7 +17,10 @@ impl Crew {
     /// A crew of `threads` threads (at least one).
     #[must_use]
     pub fn new(threads: usize) -> Self {
-        let pool = |_| ThreadPoolBuilder::new().num_threads(1).build().expect("the system can start a thread");
+        let pool = |_| {
+            let builder = ThreadPoolBuilder::new().num_threads(1).start_handler(|_| stay_on_this_thread());
+            builder.build().expect("the system can start a thread")
+        };
         Self { pools: (0..threads.max(1)).map(pool).collect() }
     }
 

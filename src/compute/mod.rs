@@ -5,7 +5,11 @@
 
 mod crew;
 mod device;
+mod family;
 pub mod fused;
+mod self_test;
 
 pub use crew::Crew;
 pub use device::DeviceName;
+pub use family::Family;
+pub use self_test::self_test;

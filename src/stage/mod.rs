@@ -30,6 +30,7 @@ mod training;
 
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 pub use opened::{Opened, Scores};
 pub use plan::{plan, plan_recipe};
@@ -61,15 +62,15 @@ pub fn run(
     match node.stage {
         Stage::Data => data::run(recipe, workspace),
         Stage::Tokenizer => tokenizer::run(recipe, inputs, workspace),
-        Stage::Sft => sft::run(&config(node)?, inputs, workspace, &recorder),
-        Stage::Preferences => preferences::run(&config(node)?, inputs, workspace, emitter),
-        Stage::Edits => edits::run(&config(node)?, inputs, workspace),
-        Stage::Labels => labels::run(&config(node)?, inputs, workspace),
-        Stage::Reward => reward::run(&config(node)?, inputs, workspace, &recorder),
-        Stage::Ppo => ppo::run(&config(node)?, inputs, workspace, &recorder),
-        Stage::Responses => responses::run(&config(node)?, inputs, workspace, emitter),
-        Stage::Judgements => judgements::run(&config(node)?, inputs, workspace, emitter),
-        Stage::Report => report::run(&config(node)?, inputs, workspace),
+        Stage::Sft => sft::run(&config(node, recipe)?, inputs, workspace, &recorder),
+        Stage::Preferences => preferences::run(&config(node, recipe)?, inputs, workspace, emitter),
+        Stage::Edits => edits::run(&config(node, recipe)?, inputs, workspace),
+        Stage::Labels => labels::run(&config(node, recipe)?, inputs, workspace),
+        Stage::Reward => reward::run(&config(node, recipe)?, inputs, workspace, &recorder),
+        Stage::Ppo => ppo::run(&config(node, recipe)?, inputs, workspace, &recorder),
+        Stage::Responses => responses::run(&config(node, recipe)?, inputs, workspace, emitter),
+        Stage::Judgements => judgements::run(&config(node, recipe)?, inputs, workspace, emitter),
+        Stage::Report => report::run(&config(node, recipe)?, inputs, workspace),
     }
 }
 
@@ -92,6 +93,11 @@ pub const fn version(stage: Stage) -> u32 {
     }
 }
 
-fn config<T: DeserializeOwned>(node: &Node) -> Result<T> {
-    serde_json::from_value(node.config.clone()).with_context(|| format!("config of stage `{}`", node.label))
+/// What `node` says of its work. Which of several devices is used is the run's matter, so the recipe adds it.
+fn config<T: DeserializeOwned>(node: &Node, recipe: &Recipe) -> Result<T> {
+    let mut config = node.config.clone();
+    if let Some(setting) = config.get_mut("setting").and_then(Value::as_object_mut) {
+        setting.insert("device".to_owned(), recipe.device.to_string().into());
+    }
+    serde_json::from_value(config).with_context(|| format!("config of stage `{}`", node.label))
 }

@@ -1,6 +1,6 @@
 //! What most stages need of a language model: the tokenizer, the network and the lengths it was trained for.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,9 @@ pub struct Setting {
     pub backend: String,
     /// Parts a gradient step is cut into.
     pub shards: usize,
+    /// What the recipe of this run calls its device: says which of several alike, and is no part of a key.
+    #[serde(default, skip_serializing)]
+    pub device: DeviceName,
 }
 
 impl Setting {
@@ -37,14 +40,17 @@ impl Setting {
             tokenizer: super::tokenizer::without_path(&recipe.tokenizer),
             max_prompt_tokens: recipe.dataset.max_prompt_tokens.get(),
             max_response_tokens: recipe.dataset.max_response_tokens.get(),
-            backend: recipe.device.family().to_owned(),
+            backend: recipe.device.family().name().to_owned(),
             shards: recipe.shards.get(),
+            device: recipe.device,
         }
     }
 
     pub(super) fn device(&self) -> Result<Device> {
-        let name: DeviceName = serde_json::from_value(self.backend.clone().into()).context("backend of a plan")?;
-        name.device()
+        let family =
+            self.backend.parse::<DeviceName>().map_err(|error| anyhow!("{error} (backend of a plan)"))?.family();
+        let here = self.device.family() == family;
+        if here { self.device.open() } else { DeviceName::from(family).open() }
     }
 
     /// One thread a shard, as far as the machine has them: how many does not change a result.

@@ -6,6 +6,7 @@
 
 mod parts;
 mod ppo;
+mod rates;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -16,6 +17,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use serde::Serialize;
+
+pub use rates::{Rates, rates};
 
 use crate::compute::Crew;
 use crate::model::{Config, Model};
@@ -110,8 +113,13 @@ impl Bench {
             "expected a vocabulary of more than {FIRST_ORDINARY} ids, found {}",
             vocab.get()
         );
-        let model = random_model(&architecture([layers, hidden, heads, ff]), vocab.get(), settings.seed, device);
-        Ok(Self { crew: Crew::new(settings.threads.get()), settings, model })
+        Ok(Self::of(&architecture([layers, hidden, heads, ff]), settings, device))
+    }
+
+    /// The same with an architecture of its own, whatever `settings` say of its sizes.
+    fn of(architecture: &Config, settings: Settings, device: &Device) -> Self {
+        let model = random_model(architecture, settings.vocab.get(), settings.seed, device);
+        Self { crew: Crew::new(settings.threads.get()), settings, model }
     }
 
     /// Numbers in the language model's weights.
@@ -159,15 +167,6 @@ fn divides(what: &str, number: Count, by: &str, divisor: usize) -> Result<()> {
     let number = number.get();
     ensure!(number.is_multiple_of(divisor), "expected a {what} that is a multiple of {by} ({divisor}), found {number}");
     Ok(())
-}
-
-/// The highest memory use of this process so far, where the system tells.
-#[must_use]
-pub fn peak_memory_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
 }
 
 /// Ids below are special tokens and never drawn.

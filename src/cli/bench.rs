@@ -4,8 +4,8 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use super::output::{self, Failure, note};
-use crate::bench::{Bench, Measured, Part, Settings, peak_memory_bytes};
-use crate::compute::DeviceName;
+use crate::bench::{Bench, Measured, Part, Settings};
+use crate::compute::{DeviceName, peak_memory_bytes};
 use crate::units::Count;
 
 #[derive(Args)]

@@ -7,6 +7,7 @@ mod archive;
 mod bench;
 mod compare;
 mod devices;
+mod estimate;
 mod exec_stage;
 mod gc;
 mod generate;

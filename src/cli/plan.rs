@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::output::{self, Failure, note, table};
 use super::rooms::Planned;
-use super::{RecipeArgs, StoreArgs, manifest, rooms};
+use super::{RecipeArgs, StoreArgs, estimate, manifest, rooms};
 use crate::recipe::Point;
 use crate::stage::node::{Node, Plan, Sharing, Stage};
 use crate::stage::reason::{Status, statuses};
@@ -26,6 +26,9 @@ pub(super) struct PlanArgs {
     /// Print what has the run carried out elsewhere
     #[arg(long, value_enum, value_name = "FOR", conflicts_with_all = ["stages", "json"])]
     manifest: Option<manifest::Format>,
+    /// Say what each stage takes: tokens, operations, memory, and time on this machine, whose speed is tried for some seconds
+    #[arg(long, conflicts_with = "manifest")]
+    estimate: bool,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -58,6 +61,9 @@ pub(super) fn plan(args: &PlanArgs) -> Result<(), Failure> {
         return manifest::print(format, planned, &args.recipe, &store);
     }
     let statuses = statuses(&planned.plan, &store);
+    if args.estimate {
+        return estimate::print(&planned, &statuses, &store, args.stages, args.json);
+    }
     if args.json {
         return output::json(&as_json(&planned, &statuses));
     }

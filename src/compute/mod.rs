@@ -7,9 +7,11 @@ mod crew;
 mod device;
 mod family;
 pub mod fused;
+mod memory;
 mod self_test;
 
 pub use crew::Crew;
 pub use device::DeviceName;
 pub use family::Family;
+pub use memory::{MemoryWatch, peak_memory_bytes};
 pub use self_test::self_test;

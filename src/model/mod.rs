@@ -7,6 +7,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod decoder;
 pub mod descent;
+pub mod flops;
 pub mod generate;
 pub mod gradient;
 pub mod optim;

@@ -49,6 +49,9 @@ fn environment() -> Result<Environment<'static>> {
         .add_filter("shortest", |x: Option<f64>| x.map_or_else(|| numbers::UNKNOWN.to_owned(), numbers::shortest));
     environment
         .add_filter("duration", |x: Option<f64>| x.map_or_else(|| numbers::UNKNOWN.to_owned(), numbers::duration));
+    environment.add_filter("mebibytes", |x: Option<u64>| {
+        x.map_or_else(|| numbers::UNKNOWN.to_owned(), |n| format!("{} MiB", n >> 20))
+    });
     environment.add_filter("plural", |n: usize, thing: &str| numbers::plural(n, thing));
     environment.add_filter("prose", |text: &str| Value::from_safe_string(prose(text)));
     environment.add_filter("cell", |text: &str| cell(text));

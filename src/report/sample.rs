@@ -73,6 +73,7 @@ pub fn report() -> Report {
         report.stages.push(StageCost {
             label: format!("{stage} seed=0"),
             wall_seconds: Some(seconds),
+            peak_memory_bytes: (stage != "data").then_some(120 << 20),
             cached: stage == "sft",
         });
     }

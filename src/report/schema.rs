@@ -321,6 +321,8 @@ pub struct StageCost {
     pub label: String,
     /// Wall time of the run that made its result, in seconds.
     pub wall_seconds: Option<f64>,
+    /// The highest memory use of the process while it was made, in bytes.
+    pub peak_memory_bytes: Option<u64>,
     /// Whether the result was in the store already.
     pub cached: bool,
 }

@@ -142,6 +142,8 @@ pub struct StageGroup<'a> {
     pub count: usize,
     pub cached: usize,
     pub wall_seconds: f64,
+    /// The highest of its stages.
+    pub peak_memory_bytes: Option<u64>,
 }
 
 /// Arranges `report`.
@@ -306,12 +308,13 @@ fn stages(report: &Report) -> Vec<StageGroup<'_>> {
     for stage in &report.stages {
         let kind = stage.label.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
         if !groups.iter().any(|g| g.kind == kind) {
-            groups.push(StageGroup { kind, count: 0, cached: 0, wall_seconds: 0.0 });
+            groups.push(StageGroup { kind, count: 0, cached: 0, wall_seconds: 0.0, peak_memory_bytes: None });
         }
         if let Some(group) = groups.iter_mut().find(|g| g.kind == kind) {
             group.count += 1;
             group.cached += usize::from(stage.cached);
             group.wall_seconds += stage.wall_seconds.unwrap_or(0.0);
+            group.peak_memory_bytes = group.peak_memory_bytes.max(stage.peak_memory_bytes);
         }
     }
     groups

@@ -4,6 +4,7 @@
 //! stage reads, so that nothing can change a result without changing its key. The mathematics is left to the rooms
 //! below.
 
+pub mod estimate;
 pub mod execute;
 pub mod limits;
 pub mod node;

@@ -162,6 +162,7 @@ fn costs(inputs: &Inputs) -> Vec<StageCost> {
     let cost = |(label, artefact): (&str, &Artefact)| StageCost {
         label: label.to_owned(),
         wall_seconds: Some(artefact.manifest.provenance.wall_seconds),
+        peak_memory_bytes: artefact.manifest.provenance.peak_memory_bytes,
         cached: !artefact.fresh,
     };
     inputs.artefacts("stage.").map(cost).collect()

@@ -21,7 +21,7 @@ pub(super) const VERSION: u32 = 2;
 
 /// Validation prompts to which the reference answers many times, and how often: for best-of-n curves, where an oracle can be
 /// asked what they are worth.
-const BEST_OF: (usize, usize) = (32, 64);
+pub(super) const BEST_OF: (usize, usize) = (32, 64);
 
 /// Samples of the reference on training prompts, from which rewards are calibrated.
 pub(super) const CALIBRATION_PROMPTS: usize = 512;

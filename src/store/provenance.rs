@@ -27,6 +27,9 @@ pub struct Provenance {
     pub started: u64,
     /// How long it took; of an interrupted computation, the last part.
     pub wall_seconds: f64,
+    /// The highest memory use of the process while it did, in bytes, where the system tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory_bytes: Option<u64>,
 }
 
 impl Provenance {
@@ -46,6 +49,7 @@ impl Provenance {
                 std::time::Duration::try_from_secs_f64(begun).map_or(0, |begun| begun.as_secs())
             }),
             wall_seconds,
+            peak_memory_bytes: None,
         }
     }
 }

@@ -16,6 +16,7 @@ use super::claim::Held;
 use super::durable::{sync, sync_dir, write};
 use super::error::at;
 use super::{Artefact, Checkpoints, Error, FileRecord, Key, MANIFEST, Manifest, Provenance, Verified, entries, remove};
+use crate::compute::MemoryWatch;
 
 /// The folder of checkpoints in a workspace; no part of the result.
 pub(super) const CHECKPOINT: &str = "checkpoint";
@@ -43,6 +44,7 @@ pub struct Workspace {
     dir: PathBuf,
     target: PathBuf,
     started: Instant,
+    memory: MemoryWatch,
     verified: Verified,
     claim: Held,
     // Held, never read: the lock goes when the file is closed, after the claim.
@@ -63,7 +65,17 @@ impl Workspace {
         for name in entries(&dir)?.iter().filter(|name| *name != CHECKPOINT) {
             remove(&dir.join(name))?;
         }
-        Ok(Self { identity, device, dir, target, started: Instant::now(), verified, claim, _lock: lock })
+        Ok(Self {
+            identity,
+            device,
+            dir,
+            target,
+            started: Instant::now(),
+            memory: MemoryWatch::start(),
+            verified,
+            claim,
+            _lock: lock,
+        })
     }
 
     /// Refuses when another process has taken the key over: what went wrong since is a consequence of that.
@@ -169,7 +181,9 @@ impl Workspace {
         remove(&self.checkpoint_dir())?;
         let files = self.records()?;
         let Identity { stage, version, key, config, inputs } = self.identity.clone();
-        let provenance = Provenance::here(&self.device, self.started.elapsed().as_secs_f64());
+        let seconds = self.started.elapsed().as_secs_f64();
+        let provenance =
+            Provenance { peak_memory_bytes: self.memory.peak_bytes(), ..Provenance::here(&self.device, seconds) };
         let manifest = Manifest { stage, version, key, config, inputs, files, provenance };
         let mut bytes = serde_json::to_vec_pretty(&manifest).expect("strings, numbers and JSON values are JSON");
         bytes.push(b'\n');

@@ -1,0 +1,66 @@
+//! How many floating-point operations a second a device does on a given network: seconds of trying, for estimates.
+
+use burn::tensor::Device;
+use serde::Serialize;
+
+use super::{Bench, Measured, Part, Settings};
+use crate::model::Config;
+use crate::model::flops::{Rows, forward, sampling};
+use crate::units::Count;
+
+/// Floating-point operations a second, by kind of work.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Rates {
+    /// Of passes without gradients.
+    pub read: f64,
+    /// Of training steps.
+    pub trained: f64,
+    /// Of sampling.
+    pub sampled: f64,
+}
+
+/// Seconds that each kind of work is tried for.
+const SECONDS: f64 = 1.5;
+
+/// Measures `model` with a vocabulary of `vocab` ids on rows of `lengths` (prompt, response) tokens.
+#[must_use]
+pub fn rates(model: &Config, vocab: usize, lengths: [usize; 2], threads: usize, device: &Device) -> Rates {
+    let count = |n: usize| Count::try_from(i64::try_from(n.max(1)).unwrap_or(i64::MAX)).expect("at least one");
+    let settings = Settings {
+        layers: model.num_hidden_layers,
+        hidden: model.hidden_size,
+        heads: model.num_attention_heads,
+        ff: model.intermediate_size,
+        vocab: count(vocab.max(super::FIRST_ORDINARY + 1)),
+        batch: count(16 * threads),
+        prompt: count(lengths[0]),
+        new: count(lengths[1]),
+        epochs: count(1),
+        minibatches: count(1),
+        iters: count(1),
+        reps: count(1),
+        threads: count(threads),
+        seed: 0,
+    };
+    let [prompt, response] = lengths.map(|length| length as f64);
+    let rows = Rows { count: settings.batch.get() as f64, prompt, response };
+    let seconds = |part: Part| {
+        let measure = |reps: usize| -> Measured {
+            Bench::of(model, Settings { reps: count(reps), ..settings.clone() }, device).measure(part)
+        };
+        let first = measure(1).median_s;
+        let reps = (SECONDS / first) as usize;
+        if reps > 1 { measure(reps.min(25)).median_s } else { first }
+    };
+    // The bench reads and trains with outputs at every position.
+    let everywhere = forward(model, vocab, vocab, Rows { prompt: 0.0, response: prompt + response, ..rows });
+    let read = everywhere / seconds(Part::Logprob);
+    // Before it samples, it reads the prompts.
+    let sampling_s = seconds(Part::Gen);
+    let reading_s = forward(model, vocab, vocab, Rows { response: 0.0, ..rows }) / read;
+    Rates {
+        read,
+        trained: 3.0 * everywhere / seconds(Part::Sft),
+        sampled: sampling(model, vocab, rows) / (sampling_s - reading_s).max(sampling_s / 2.0),
+    }
+}

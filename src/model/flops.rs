@@ -1,0 +1,79 @@
+//! How many floating-point operations a pass takes.
+//!
+//! A product of `[n, K]` and `[K, M]` counts `2 n K M`; attention counts every column that is looked at, masked or not, since
+//! the kernels compute them all. Norms, activations and the optimiser are left out: they are few beside the products.
+
+use super::{Config, Model};
+
+/// Rows of one size.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rows {
+    /// How many.
+    pub count: f64,
+    /// Columns of prompt, padding included.
+    pub prompt: f64,
+    /// Columns of response, padding included.
+    pub response: f64,
+}
+
+impl Rows {
+    /// Tokens, padding included.
+    #[must_use]
+    pub fn tokens(self) -> f64 {
+        self.count * (self.prompt + self.response)
+    }
+}
+
+/// Operations of a forward pass with outputs at the response; a training step takes three times as many.
+#[must_use]
+pub fn forward(config: &Config, vocab: usize, outputs: usize, rows: Rows) -> f64 {
+    let columns = rows.prompt + rows.response;
+    rows.tokens() * (trunk(config, vocab) + attention(config, columns))
+        + rows.count * rows.response * head(config, outputs)
+}
+
+/// Operations of sampling the responses one token at a time after the prompts have been read.
+#[must_use]
+pub fn sampling(config: &Config, vocab: usize, rows: Rows) -> f64 {
+    let columns = rows.prompt + rows.response / 2.0;
+    rows.count * rows.response * (trunk(config, vocab) + attention(config, columns) + head(config, vocab))
+}
+
+/// Of the layers' matrices, a token.
+fn trunk(config: &Config, vocab: usize) -> f64 {
+    let shapes = Model::shapes(config, vocab, 1);
+    let matrices = shapes[1..shapes.len() - 1].iter().map(|(_, [rows, columns])| (rows * columns) as f64);
+    2.0 * matrices.sum::<f64>()
+}
+
+/// Of scores and weighted values, a token that looks at `columns`.
+fn attention(config: &Config, columns: f64) -> f64 {
+    let width = config.num_attention_heads.get() * config.head_dim() * config.num_hidden_layers.get();
+    4.0 * columns * width as f64
+}
+
+/// Of the head, a position.
+fn head(config: &Config, outputs: usize) -> f64 {
+    2.0 * (config.hidden_size.get() * outputs) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pass_counted_by_hand() {
+        let config: Config = serde_json::from_value(json!({
+            "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 10,
+        }))
+        .unwrap();
+        // A layer: q 8x8, k and v 8x4, o 8x8, three of 8x10; two norms of 8.
+        let layer = 64 + 32 + 32 + 64 + 3 * 80 + 2 * 8;
+        let per_token = 2 * (2 * layer + 8) + 4 * 5 * 8 * 2;
+        let expected = 3 * 5 * per_token + 3 * 2 * 2 * 8 * 20;
+        let found = forward(&config, 20, 20, Rows { count: 3.0, prompt: 3.0, response: 2.0 });
+        assert!((found - f64::from(expected)).abs() < 1e-6, "expected {expected}, found {found}");
+    }
+}

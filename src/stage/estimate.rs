@@ -1,0 +1,342 @@
+//! What the stages of a plan will ask of a device, before any of them runs: tokens, floating-point operations, memory.
+//!
+//! Counted from the nodes' configs and the lengths of the data. Nothing is known of the models to come: a policy is taken to
+//! answer as long as the demonstrations, and padding is what random batches of them have. How fast a device is, `bench` says.
+
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
+
+use anyhow::{Context, Result, bail};
+use rand::SeedableRng;
+use rand::seq::IndexedRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+
+use super::execute::{self, Inputs};
+use super::node::{Node, Plan, Stage};
+use super::policy::{Setting, dataset};
+use super::responses::{BEST_OF, CALIBRATION_PROMPTS};
+use super::stop::Stop;
+use super::{ppo, preferences, responses, reward, sft};
+use crate::events::Memory;
+use crate::model::flops::{Rows, forward, sampling};
+use crate::model::{self, Model};
+use crate::recipe::{Experiment, PreferenceSource};
+use crate::store::{Artefact, Lookup, Store};
+
+/// Rows of a pass without gradients.
+const READ_ROWS: usize = 64;
+
+/// An amount of one kind of work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Amount {
+    /// Tokens, padding included.
+    pub tokens: f64,
+    /// Floating-point operations.
+    pub flops: f64,
+}
+
+impl AddAssign for Amount {
+    fn add_assign(&mut self, other: Self) {
+        self.tokens += other.tokens;
+        self.flops += other.flops;
+    }
+}
+
+/// What a stage asks of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Work {
+    /// Tokens that models read without gradients.
+    pub read: Amount,
+    /// Tokens that models are trained on, forwards and backwards.
+    pub trained: Amount,
+    /// Tokens that are sampled one by one.
+    pub sampled: Amount,
+    /// Weights, gradients, moments and activations at the highest, in bytes.
+    pub memory: f64,
+}
+
+/// The network that does a stage's work, and what it works on: by these a device is measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shape {
+    /// The architecture.
+    pub model: model::Config,
+    /// Ids of the vocabulary.
+    pub vocab: usize,
+    /// A usual prompt and a usual response, in tokens.
+    pub lengths: [usize; 2],
+    /// Parts of a batch that are worked on at once.
+    pub shards: usize,
+}
+
+/// One stage's work; without a network there is none to speak of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Estimate {
+    /// How much.
+    pub work: Work,
+    /// By what.
+    pub shape: Option<Shape>,
+}
+
+/// The work of every node of `plan`, in its order.
+///
+/// # Errors
+/// When a dataset or a tokenizer cannot be read.
+pub fn estimate(plan: &Plan, experiment: &Experiment, store: &Store) -> Result<Vec<Estimate>> {
+    let sources = sources(plan, experiment, store)?;
+    let mut corpora: BTreeMap<[usize; 2], Corpus> = BTreeMap::new();
+    let mut estimates = Vec::new();
+    for node in &plan.nodes {
+        let input = |role: &str| node.inputs.iter().find(|input| input.role == role).map(|input| input.node);
+        let (Some(data), Some(tokenizer), true) =
+            (input("data"), input("tokenizer"), node.config["setting"].is_object())
+        else {
+            estimates.push(Estimate::default());
+            continue;
+        };
+        if !corpora.contains_key(&[data, tokenizer]) {
+            let source = |role: &str, index| (role.to_owned(), sources.artefacts[&index].clone());
+            let inputs = Inputs::new(vec![source("data", data), source("tokenizer", tokenizer)]);
+            corpora.insert([data, tokenizer], Corpus::of(node, &inputs)?);
+        }
+        let budget = input("preferences").and_then(|index| plan.nodes[index].config["budget"].as_u64());
+        let budget = budget.and_then(|budget| usize::try_from(budget).ok()).unwrap_or(0);
+        estimates.push(corpora[&[data, tokenizer]].estimate(node, budget)?);
+    }
+    Ok(estimates)
+}
+
+/// The results of the stages `data` and `tokenizer`, by their places in the plan.
+struct Sources {
+    artefacts: BTreeMap<usize, Artefact>,
+    /// Where they lie, if not in the store.
+    _scratch: Option<TempDir>,
+}
+
+/// From the store, or made once more in a place that is thrown away: an estimate changes nothing.
+fn sources(plan: &Plan, experiment: &Experiment, store: &Store) -> Result<Sources> {
+    let is_source = |node: &Node| matches!(node.stage, Stage::Data | Stage::Tokenizer);
+    let indices: Vec<usize> = (0..plan.nodes.len()).filter(|&index| is_source(&plan.nodes[index])).collect();
+    let stored = |&index: &usize| match store.find_verified(plan.nodes[index].stage.name(), &plan.nodes[index].key) {
+        Lookup::Found(artefact) => Some((index, artefact)),
+        Lookup::Missing | Lookup::Damaged(_) => None,
+    };
+    if let Some(artefacts) = indices.iter().map(stored).collect() {
+        return Ok(Sources { artefacts, _scratch: None });
+    }
+    let mut part = Plan::new(plan.recipe.clone());
+    for &index in &indices {
+        let mut node = plan.nodes[index].clone();
+        for input in &mut node.inputs {
+            input.node = indices.iter().position(|&index| index == input.node).context("a source made of sources")?;
+        }
+        part.nodes.push(node);
+    }
+    let scratch = tempfile::tempdir()?;
+    let (store, stop, sink) = (Store::open(scratch.path())?, Stop::default(), Memory::default());
+    let summary = execute::execute(&part, &store, &sink, 1, &stop, &|node, inputs, workspace, emitter| {
+        super::run(&experiment.points[node.points[0]].recipe, node, inputs, workspace, emitter, &stop)
+    })?;
+    if let Some((label, error)) = summary.failed.first() {
+        bail!("stage `{label}`: {error}");
+    }
+    let artefacts = indices.into_iter().zip(summary.artefacts.into_iter().flatten()).collect();
+    Ok(Sources { artefacts, _scratch: Some(scratch) })
+}
+
+/// What of a dataset decides the cost: how many rows, and how long in tokens.
+struct Corpus {
+    train: usize,
+    validation: usize,
+    test: usize,
+    held_out: usize,
+    vocab: usize,
+    is_world: bool,
+    /// Of each demonstration: prompt and response, end-of-sequence token included.
+    lengths: Vec<[usize; 2]>,
+}
+
+impl Corpus {
+    /// Cut to the lengths that `node` allows, which are those of all nodes on this data.
+    fn of(node: &Node, inputs: &Inputs) -> Result<Self> {
+        let setting = setting(node)?;
+        let (tokenizer, data) = (setting.tokenizer(inputs)?, dataset(inputs)?);
+        let lengths = data.demonstrations.iter().map(|demonstration| {
+            let prompt = tokenizer.encode_prompt(&demonstration.prompt, setting.max_prompt_tokens).len();
+            [prompt, (tokenizer.encode(&demonstration.response).len() + 1).min(setting.max_response_tokens)]
+        });
+        Ok(Self {
+            train: data.train.len(),
+            validation: data.validation.len(),
+            test: data.test.len(),
+            held_out: data.held_out_preferences.len(),
+            vocab: tokenizer.vocab_size(),
+            is_world: super::data::world(inputs)?.is_some(),
+            lengths: lengths.collect(),
+        })
+    }
+
+    /// `count` rows in batches of `batch`, padded as random batches are.
+    fn rows(&self, count: usize, batch: usize) -> Rows {
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let mut longest = || {
+            let drawn = (0..batch.max(1)).filter_map(|_| self.lengths.choose(&mut rng));
+            drawn.fold([0, 0], |[a, b], [prompt, response]| [a.max(*prompt), b.max(*response)])
+        };
+        let mut sum = [0, 0];
+        for [prompt, response] in (0..DRAWS).map(|_| longest()) {
+            sum = [sum[0] + prompt, sum[1] + response];
+        }
+        let [prompt, response] = sum.map(|sum| sum as f64 / DRAWS as f64);
+        Rows { count: count as f64, prompt, response }
+    }
+
+    /// `budget`: how many prompts were annotated for `node`.
+    fn estimate(&self, node: &Node, budget: usize) -> Result<Estimate> {
+        let setting = setting(node)?;
+        let mut tally = Tally { corpus: self, setting: &setting, work: Work::default() };
+        match node.stage {
+            Stage::Sft => tally.sft(&config(node)?),
+            Stage::Preferences => tally.preferences(&config(node)?),
+            Stage::Reward => tally.reward(budget, &config(node)?),
+            Stage::Ppo => tally.ppo(node, &config(node)?),
+            Stage::Responses => tally.responses(&config(node)?),
+            Stage::Judgements if node.inputs.iter().any(|input| input.role == "judge") => {
+                tally.read(1, 2 * (self.test + self.validation));
+            }
+            _ => return Ok(Estimate::default()),
+        }
+        let work = tally.work;
+        let usual = self.rows(1, 1);
+        let lengths = [usual.prompt, usual.response].map(|length| length.round().max(1.0) as usize);
+        let shape = Shape { model: setting.model, vocab: self.vocab, lengths, shards: setting.shards };
+        Ok(Estimate { work, shape: Some(shape) })
+    }
+}
+
+/// Random batches that the mean padding is taken over.
+const DRAWS: usize = 32;
+
+/// What `node` says of its work.
+fn config<T: DeserializeOwned>(node: &Node) -> Result<T> {
+    serde_json::from_value(node.config.clone()).with_context(|| format!("config of stage `{}`", node.label))
+}
+
+/// The network that it works with.
+fn setting(node: &Node) -> Result<Setting> {
+    serde_json::from_value(node.config["setting"].clone()).with_context(|| format!("setting of stage `{}`", node.label))
+}
+
+/// The work of one stage, added up.
+struct Tally<'a> {
+    corpus: &'a Corpus,
+    setting: &'a Setting,
+    work: Work,
+}
+
+impl Tally<'_> {
+    fn sft(&mut self, config: &sft::Config) {
+        let batch = config.sft.batch_size.get();
+        self.train(self.corpus.vocab, config.sft.steps.get() * batch, batch);
+        self.hold(0, 1);
+    }
+
+    fn preferences(&mut self, config: &preferences::Config) {
+        if matches!(config.source, PreferenceSource::Simulated(_)) {
+            self.sample(2 * (config.budget.min(self.corpus.train) + self.corpus.validation));
+            self.hold(1, 0);
+        }
+    }
+
+    fn reward(&mut self, budget: usize, config: &reward::Config) {
+        let corpus = self.corpus;
+        let pairs = if config.held_out { corpus.held_out.max(corpus.validation) } else { budget.min(corpus.train) };
+        let batch = 2 * config.reward.batch_size.get();
+        self.train(1, 2 * config.reward.epochs.get() * pairs, batch);
+        let best_of = if corpus.is_world { corpus.validation.min(BEST_OF.0) * BEST_OF.1 } else { 0 };
+        self.read(1, 2 * corpus.held_out.max(corpus.validation) + best_of);
+        self.hold(0, 1);
+    }
+
+    fn ppo(&mut self, node: &Node, config: &ppo::Config) {
+        let (corpus, table) = (self.corpus, &config.ppo);
+        let (steps, batch, epochs) = (table.steps.get(), table.batch_size.get(), table.epochs.get());
+        let rewards = 1 + usize::from(node.inputs.iter().any(|input| input.role == "mix"));
+        let snapshots = steps.div_ceil(table.eval_every.get());
+        self.sample(steps * batch + snapshots * corpus.validation);
+        self.read(corpus.vocab, 2 * steps * batch);
+        self.read(1, (1 + rewards) * steps * batch + rewards * corpus.train.min(CALIBRATION_PROMPTS));
+        let minibatch = batch / table.minibatches.get();
+        self.train(1, steps * epochs * batch, minibatch);
+        self.train(corpus.vocab, steps.saturating_sub(table.value_warmup_steps) * epochs * batch, minibatch);
+        self.hold(1 + rewards, 2);
+    }
+
+    fn responses(&mut self, config: &responses::Config) {
+        let corpus = self.corpus;
+        if config.reference {
+            let best_of = if corpus.is_world { corpus.validation.min(BEST_OF.0) * BEST_OF.1 } else { 0 };
+            self.sample(corpus.test + corpus.validation + corpus.train.min(CALIBRATION_PROMPTS) + best_of);
+            self.hold(1, 0);
+        } else {
+            self.sample(corpus.test);
+            self.read(corpus.vocab, 2 * corpus.test);
+            self.read(1, corpus.test);
+            self.hold(3, 0);
+        }
+    }
+
+    /// `count` rows through a model with that many outputs.
+    fn read(&mut self, outputs: usize, count: usize) {
+        let rows = self.corpus.rows(count, READ_ROWS);
+        self.work.read += Amount { tokens: rows.tokens(), flops: self.forward(outputs, rows) };
+        self.reach(self.activations(outputs, Rows { count: (READ_ROWS * self.setting.shards) as f64, ..rows }, 1.0));
+    }
+
+    /// The same with a backward pass; every shard of a batch is padded for itself.
+    fn train(&mut self, outputs: usize, count: usize, batch: usize) {
+        let rows = self.corpus.rows(count, batch.div_ceil(self.setting.shards));
+        self.work.trained += Amount { tokens: rows.tokens(), flops: 3.0 * self.forward(outputs, rows) };
+        let layers = self.setting.model.num_hidden_layers.get() as f64;
+        self.reach(self.activations(outputs, Rows { count: batch as f64, ..rows }, layers));
+    }
+
+    /// `count` responses: rows leave a batch when they end, so only prompts are padded.
+    fn sample(&mut self, count: usize) {
+        let (padded, usual) = (self.corpus.rows(count, READ_ROWS), self.corpus.rows(count, 1));
+        let (model, vocab) = (&self.setting.model, self.corpus.vocab);
+        let prompts = Rows { response: 0.0, ..padded };
+        self.work.read += Amount { tokens: prompts.tokens(), flops: self.forward(vocab, prompts) };
+        let rows = Rows { prompt: padded.prompt, ..usual };
+        self.work.sampled += Amount { tokens: rows.count * rows.response, flops: sampling(model, vocab, rows) };
+    }
+
+    fn forward(&self, outputs: usize, rows: Rows) -> f64 {
+        forward(&self.setting.model, self.corpus.vocab, outputs, rows)
+    }
+
+    /// Bytes of what a pass over `rows` keeps of `layers` layers, and of outputs and probabilities.
+    fn activations(&self, outputs: usize, rows: Rows, layers: f64) -> f64 {
+        let model = &self.setting.model;
+        let columns = rows.prompt + rows.response;
+        let scores = model.num_attention_heads.get() as f64 * columns;
+        let layer = 10.0 * model.hidden_size.get() as f64 + 4.0 * model.intermediate_size.get() as f64 + scores;
+        FLOAT * (rows.tokens() * layer * layers + 3.0 * rows.count * rows.response * outputs as f64)
+    }
+
+    fn reach(&mut self, activations: f64) {
+        self.work.memory = self.work.memory.max(activations);
+    }
+
+    /// Adds models that are only read, and models that are trained: weights, two moments, every shard's gradient.
+    fn hold(&mut self, read: usize, trained: usize) {
+        let shapes = Model::shapes(&self.setting.model, self.corpus.vocab, self.corpus.vocab);
+        let weights: f64 = shapes.iter().map(|(_, [rows, columns])| (rows * columns) as f64).sum();
+        self.work.memory += FLOAT * weights * (read + trained * (3 + self.setting.shards)) as f64;
+    }
+}
+
+/// Bytes of an `f32`.
+const FLOAT: f64 = 4.0;

@@ -58,6 +58,7 @@ fn help() {
       generate     Let a trained policy answer prompts
       score        Say what a model thinks of given texts, token by token
       winrate      Compute AlpacaEval's win rates from files of annotations
+      devices      List what this binary and this machine can compute on, tested
       bench        Measure tokens per second on fixed work
       completions  Print a completion script for a shell
 
@@ -92,6 +93,7 @@ fn help_of_every_command() {
         "generate",
         "score",
         "winrate",
+        "devices",
         "bench",
         "completions",
     ];

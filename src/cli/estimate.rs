@@ -1,6 +1,7 @@
 //! `plan --estimate`: what the stages will take, counted, and timed by a few seconds of trying this machine.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use serde_json::{Value, json};
 
@@ -12,6 +13,25 @@ use crate::events::duration;
 use crate::stage::estimate::{Amount, Estimate, Shape, Work, estimate};
 use crate::stage::reason::Status;
 use crate::store::Store;
+
+/// The speed of a machine that is not at hand.
+#[derive(Clone, Copy)]
+pub(super) struct Tflops(Rates);
+
+impl FromStr for Tflops {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers: Option<Vec<f64>> =
+            text.split(',').map(|part| part.trim().parse().ok().filter(|x: &f64| x.is_finite() && *x > 0.0)).collect();
+        match numbers.as_deref() {
+            Some(&[trained, read, sampled]) => {
+                Ok(Self(Rates { trained: trained * 1e12, read: read * 1e12, sampled: sampled * 1e12 }))
+            }
+            _ => Err(format!("expected three numbers above 0 as in `200,250,20`, found `{text}`")),
+        }
+    }
+}
 
 /// A stage's row, or that of a kind of stage.
 #[derive(Clone, Copy, Default)]
@@ -36,13 +56,14 @@ pub(super) fn print(
     planned: &Planned,
     statuses: &[Status],
     store: &Store,
+    given: Option<Tflops>,
     each: bool,
     json: bool,
 ) -> Result<(), Failure> {
     let plan = &planned.plan;
     let estimates = estimate(plan, &planned.experiment, store).map_err(usage)?;
     let device = planned.experiment.points.first().map_or(DeviceName::Auto, |point| point.recipe.device);
-    let mut tried = Tried { device, rates: Vec::new() };
+    let mut tried = Tried { device, given, rates: Vec::new() };
     let costs = estimates.iter().map(|estimate| tried.cost(estimate)).collect::<Result<Vec<Cost>, Failure>>()?;
     if json {
         let nodes = plan.nodes.iter().zip(statuses).zip(&costs);
@@ -71,8 +92,8 @@ pub(super) fn print(
     output::data(&table(&head, &rows))?;
     for (_, Rates { read, trained, sampled }) in &tried.rates {
         let [read, trained, sampled] = [read, trained, sampled].map(|rate| rate / 1e9);
-        let family = device.family();
-        note(format!("on `{family}`: {trained:.1} GFLOP/s in training, {read:.1} reading, {sampled:.1} sampling"));
+        let on = if given.is_some() { "as given".to_owned() } else { format!("on `{}`", device.family()) };
+        note(format!("{on}: {trained:.1} GFLOP/s in training, {read:.1} reading, {sampled:.1} sampling"));
     }
     note(format!(
         "{} to run: {:.3} TFLOP, about {} one after another",
@@ -102,6 +123,7 @@ fn flops(work: &Work) -> f64 {
 /// The networks whose speed is known.
 struct Tried {
     device: DeviceName,
+    given: Option<Tflops>,
     rates: Vec<(Shape, Rates)>,
 }
 
@@ -118,10 +140,14 @@ impl Tried {
         if let Some((_, rates)) = self.rates.iter().find(|(known, _)| known == shape) {
             return Ok(*rates);
         }
-        note("measuring how fast this machine is: some seconds");
-        let device = self.device.open().map_err(usage)?;
-        let threads = shape.shards.min(std::thread::available_parallelism().map_or(1, usize::from));
-        let rates = rates(&shape.model, shape.vocab, shape.lengths, threads, &device);
+        let rates = if let Some(Tflops(rates)) = self.given {
+            rates
+        } else {
+            note("measuring how fast this machine is: some seconds");
+            let device = self.device.open().map_err(usage)?;
+            let threads = shape.shards.min(std::thread::available_parallelism().map_or(1, usize::from));
+            rates(&shape.model, shape.vocab, shape.lengths, threads, &device)
+        };
         self.rates.push((shape.clone(), rates));
         Ok(rates)
     }

@@ -29,6 +29,9 @@ pub(super) struct PlanArgs {
     /// Say what each stage takes: tokens, operations, memory, and time on this machine, whose speed is tried for some seconds
     #[arg(long, conflicts_with = "manifest")]
     estimate: bool,
+    /// For the estimate, so many TFLOP/s in training, reading and sampling, rather than this machine's
+    #[arg(long, requires = "estimate", value_name = "TRAIN,READ,SAMPLE")]
+    tflops: Option<estimate::Tflops>,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -62,7 +65,7 @@ pub(super) fn plan(args: &PlanArgs) -> Result<(), Failure> {
     }
     let statuses = statuses(&planned.plan, &store);
     if args.estimate {
-        return estimate::print(&planned, &statuses, &store, args.stages, args.json);
+        return estimate::print(&planned, &statuses, &store, args.tflops, args.stages, args.json);
     }
     if args.json {
         return output::json(&as_json(&planned, &statuses));

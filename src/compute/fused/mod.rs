@@ -286,6 +286,32 @@ mod tests {
     }
 
     #[test]
+    fn updates_agree_over_several_steps() {
+        let adam = |t: i32| Adam {
+            clip: 0.4,
+            beta1: 0.9,
+            beta2: 0.99,
+            correction1: 1.0 - 0.9_f64.powi(t),
+            correction2: 1.0 - 0.99_f64.powi(t),
+            rate: 0.03,
+            epsilon: 1e-8,
+            keep: 0.997,
+        };
+        let start = [random([5, 33]), Tensor::zeros([5, 33], &Device::flex()), Tensor::zeros([5, 33], &Device::flex())];
+        let (mut ours, mut theirs) = (start.clone(), start);
+        for t in 1..5 {
+            let gradient = random([5, 33]);
+            let [w, m, v] = ours;
+            ours = adamw(w, gradient.clone(), m, v, adam(t));
+            let [w, m, v] = theirs;
+            theirs = composed::adamw(w, gradient, m, v, adam(t));
+        }
+        for (ours, theirs) in ours.into_iter().zip(theirs) {
+            ours.into_data().assert_approx_eq::<f32>(&theirs.into_data(), burn::tensor::Tolerance::rel_abs(2e-5, 2e-6));
+        }
+    }
+
+    #[test]
     fn log_probs_of_ids_agree_even_for_huge_logits() {
         for (n, vocab) in [(1, 1), (4, 19), (5, 300)] {
             let inputs = [random([n, vocab]) * 40.0];

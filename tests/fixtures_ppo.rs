@@ -378,7 +378,7 @@ fn three_class_cross_entropy() {
         let weights: Tensor<2> = grid(&labels.iter().map(weight).collect::<Vec<_>>(), rectangle);
         let classes: Vec<i64> =
             labels.iter().map(|&label| i64::try_from(usize_class(label).unwrap_or(0)).unwrap()).collect();
-        let classes = Tensor::<2, Int>::from_data(TensorData::new(classes, rectangle), &Device::flex());
+        let classes = Tensor::<2, Int>::from_data(TensorData::new(classes, rectangle), &device());
         let logits = tracked(&values, shape);
         let loss = class_cross_entropy(logits.clone(), classes, weights);
         close(&host(&loss), &[number(&case["loss"])], SINGLE, "loss");

@@ -1,5 +1,8 @@
 //! The threads that share a gradient step.
 
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::family::stay_on_this_thread;
@@ -29,33 +32,29 @@ impl Crew {
         self.pools[0].install(f)
     }
 
-    /// Applies `f` to every item, spread over the threads in turn; results come back in the items' order.
+    /// Applies `f` to every item, each taken by the first thread that is free; results come back in the items' order.
     pub fn map<I: Sync, T: Send>(&self, items: &[I], f: impl Fn(&I) -> T + Sync) -> Vec<T> {
-        let f = &f;
-        let mut results: Vec<Option<T>> = items.iter().map(|_| None).collect();
-        let threads = self.pools.len();
-        std::thread::scope(|scope| {
-            let mut lanes: Vec<Vec<(&I, &mut Option<T>)>> = (0..threads).map(|_| Vec::new()).collect();
-            for (i, pair) in items.iter().zip(&mut results).enumerate() {
-                lanes[i % threads].push(pair);
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut done = Vec::new();
+            while let i = next.fetch_add(1, Ordering::Relaxed)
+                && let Some(item) = items.get(i)
+            {
+                done.push((i, f(item)));
             }
-            let work = |lane: Vec<(&I, &mut Option<T>)>| {
-                for (item, slot) in lane {
-                    *slot = Some(f(item));
-                }
-            };
-            let mut lanes = lanes.into_iter();
-            let own = lanes.next();
-            for (lane, pool) in lanes.zip(&self.pools[1..]) {
-                if !lane.is_empty() {
-                    scope.spawn(move || pool.install(|| work(lane)));
-                }
+            done
+        };
+        let mut results = std::thread::scope(|scope| {
+            let helpers = self.pools.iter().skip(1).take(items.len().saturating_sub(1));
+            let helpers: Vec<_> = helpers.map(|pool| scope.spawn(|| pool.install(work))).collect();
+            let mut results = work();
+            for helper in helpers {
+                results.extend(helper.join().unwrap_or_else(|panic| resume_unwind(panic)));
             }
-            if let Some(lane) = own {
-                work(lane);
-            }
+            results
         });
-        results.into_iter().map(|slot| slot.expect("every lane finished its items")).collect()
+        results.sort_unstable_by_key(|(i, _)| *i);
+        results.into_iter().map(|(_, result)| result).collect()
     }
 }
 

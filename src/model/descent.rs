@@ -24,7 +24,7 @@ pub struct Schedule<'a> {
 const MODEL: &str = "model";
 
 /// Trains `model` by the gradients of `look`, which is given the weights and the step (counted from 0) and returns the
-/// batch's outcome and one metric of its own.
+/// batch's outcome and metrics of its own.
 ///
 /// # Errors
 /// When the loss is not finite (the step is named; the last checkpoint stays), or a checkpoint cannot be used.
@@ -33,7 +33,7 @@ pub fn descend<const N: usize>(
     schedule: Schedule,
     emitter: &Emitter,
     checkpoints: &dyn Checkpoints,
-    mut look: impl FnMut(&Model, usize) -> (Outcome<N>, (&'static str, f64)),
+    mut look: impl FnMut(&Model, usize) -> (Outcome<N>, [(&'static str, f64); 2]),
 ) -> Result<Model> {
     let Schedule { table, steps, optimizer } = schedule;
     let (mut first, device) = (0, model.device());
@@ -52,7 +52,7 @@ pub fn descend<const N: usize>(
             step + 1
         );
         let norm = learner.update(outcome.gradients, optimizer.rate(step, steps));
-        emitter.metrics(step + 1, [("loss", outcome.loss), ("grad_norm", norm), measured]);
+        emitter.metrics(step + 1, [("loss", outcome.loss), ("grad_norm", norm)].into_iter().chain(measured));
         emitter.progress(step + 1, steps, "steps");
         if checkpoints.due(step + 1) {
             let files = learner.files(MODEL).with_context(|| format!("after step {}", step + 1))?;

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::batch::cached_bias;
 use super::weights::host;
-use super::{Batch, Model, Pair};
+use super::{Batch, Model, Pair, bucket};
 use crate::compute::Crew;
 
 /// How to draw the next token.
@@ -58,13 +58,17 @@ pub fn sample(
 ) -> Vec<Vec<u32>> {
     let finished = std::sync::atomic::AtomicUsize::new(0);
     let indexed: Vec<(u64, &[u32])> = (0..).zip(prompts.iter().copied()).collect();
-    let chunks: Vec<&[(u64, &[u32])]> = indexed.chunks(ROWS.min(prompts.len().div_ceil(2)).max(1)).collect();
+    let chunks = prompts.len().div_ceil(ROWS.min(prompts.len().div_ceil(2)).max(1));
+    let chunks = bucket::shards(indexed, chunks, |(_, prompt)| prompt.len());
     let sampled = crew.map(&chunks, |chunk| {
         let responses = sample_rows(model, chunk, special, sampling, seed);
         done(finished.fetch_add(chunk.len(), std::sync::atomic::Ordering::Relaxed) + chunk.len());
         responses
     });
-    sampled.into_iter().flatten().collect()
+    let mut responses: Vec<(u64, Vec<u32>)> =
+        chunks.into_iter().flatten().map(|(row, _)| row).zip(sampled.into_iter().flatten()).collect();
+    responses.sort_by_key(|(row, _)| *row);
+    responses.into_iter().map(|(_, response)| response).collect()
 }
 
 /// One unfinished row.

@@ -4,6 +4,7 @@
 //! and a test compares is that list. Losses and the order of training are left to the trainers.
 
 pub mod batch;
+pub mod bucket;
 pub mod checkpoint;
 pub mod decoder;
 pub mod descent;

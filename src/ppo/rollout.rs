@@ -10,7 +10,7 @@ use super::gae::{ADVANTAGES, gae, whiten};
 use super::train::Task;
 use crate::compute::Crew;
 use crate::model::generate::{Sampling, sample};
-use crate::model::{Batch, Model, Pair};
+use crate::model::{Batch, Model, Pair, bucket};
 use crate::reward::score::ragged;
 
 /// One sampled response with everything that the update needs; all numbers one a response token.
@@ -49,9 +49,6 @@ pub(super) struct Rollout<'a> {
     pub(super) rows: Vec<Row<'a>>,
     pub(super) finished: usize,
 }
-
-/// Rows of one pass without gradients.
-const ROWS: usize = 32;
 
 impl<'a> Rollout<'a> {
     pub(super) fn new(
@@ -126,16 +123,14 @@ struct Pass {
 
 fn passes(policy: &Model, value: &Model, reference: &Model, pairs: &[Pair], task: &Task, crew: &Crew) -> Vec<Pass> {
     let temperature = task.config.temperature.get();
-    let chunks: Vec<&[Pair]> = pairs.chunks(ROWS).collect();
-    let passes = crew.map(&chunks, |pairs| {
+    bucket::map(pairs, crew, |pairs| {
         let batch = Batch::new(pairs, task.special.pad, &policy.device());
         let log_probs = ragged(&policy.log_probs(&batch, temperature), &batch.lengths);
         let reference = ragged(&reference.log_probs(&batch, temperature), &batch.lengths);
         let values = ragged(&column(value.before_response(&batch)), &batch.lengths);
         let rows = log_probs.into_iter().zip(reference).zip(values);
-        rows.map(|((log_probs, reference), values)| Pass { log_probs, reference, values }).collect::<Vec<_>>()
-    });
-    passes.into_iter().flatten().collect()
+        rows.map(|((log_probs, reference), values)| Pass { log_probs, reference, values }).collect()
+    })
 }
 
 /// `[B, R, 1]` to `[B, R]`.

@@ -147,7 +147,7 @@ fn snapshot(policy: &Model, task: &Task, crew: &Crew) -> Vec<Vec<u32>> {
     sample(policy, &prompts, task.special, sampling, task.seed, crew, &|_| ())
 }
 
-fn metrics(rollout: &Rollout, update: &Update, kl_coef: f64) -> [(&'static str, f64); 12] {
+fn metrics(rollout: &Rollout, update: &Update, kl_coef: f64) -> [(&'static str, f64); 13] {
     let rows = rollout.rows.len() as f64;
     [
         ("reward", rollout.mean(|row| row.rewards.iter().sum())),
@@ -162,5 +162,6 @@ fn metrics(rollout: &Rollout, update: &Update, kl_coef: f64) -> [(&'static str, 
         ("value_clip_fraction", update.value_clip_fraction),
         ("policy_grad_norm", update.policy_grad_norm),
         ("value_grad_norm", update.value_grad_norm),
+        ("padding", update.padding),
     ]
 }

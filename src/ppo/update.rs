@@ -8,8 +8,9 @@ use super::minibatch::Minibatch;
 use super::rollout::{Rollout, Row, column};
 use super::train::Task;
 use crate::compute::Crew;
+use crate::model::bucket;
 use crate::model::checkpoint::Learner;
-use crate::model::gradient::{Share, gradients, split};
+use crate::model::gradient::{Share, gradients};
 use crate::units::Positive;
 
 /// Means over an iteration's minibatch updates.
@@ -21,6 +22,7 @@ pub(super) struct Update {
     pub(super) value_clip_fraction: f64,
     pub(super) policy_grad_norm: f64,
     pub(super) value_grad_norm: f64,
+    pub(super) padding: f64,
 }
 
 pub(super) fn update(
@@ -51,6 +53,7 @@ pub(super) fn update(
         mean.policy_loss += part.policy_loss / updates as f64;
         mean.value_loss += part.value_loss / updates as f64;
         mean.clip_fraction += part.clip_fraction / updates as f64;
+        mean.padding += part.padding / updates as f64;
         mean.value_clip_fraction += part.value_clip_fraction / updates as f64;
         let rate = config.value_optimizer.rate(step, steps);
         mean.value_grad_norm += value.update(part.value_gradients, rate) / updates as f64;
@@ -68,6 +71,7 @@ struct Losses {
     value_loss: f64,
     clip_fraction: f64,
     value_clip_fraction: f64,
+    padding: f64,
     policy_gradients: Option<Vec<Tensor<2>>>,
     value_gradients: Vec<Tensor<2>>,
 }
@@ -76,7 +80,7 @@ fn minibatch_losses(policy: &Learner, value: &Learner, rows: &[&Row], task: &Tas
     let config = task.config;
     let device = policy.model.device();
     let tokens: usize = rows.iter().map(|row| row.response.len()).sum();
-    let shards = split(rows, task.shards);
+    let shards = bucket::shards(rows.to_vec(), task.shards, |row| bucket::tokens(row.pair()));
     let clip = Clip {
         low: config.clip_range.get(),
         high: config.clip_range_high.unwrap_or(config.clip_range).get(),
@@ -108,6 +112,7 @@ fn minibatch_losses(policy: &Learner, value: &Learner, rows: &[&Row], task: &Tas
         value_loss: critic.loss,
         clip_fraction: actor.as_ref().map_or(0.0, |actor| share(actor.sums[0])),
         value_clip_fraction: share(critic.sums[0]),
+        padding: bucket::padding(shards.iter().map(|rows| rows.iter().map(|row| row.pair()))),
         policy_gradients: actor.map(|actor| actor.gradients),
         value_gradients: critic.gradients,
     }

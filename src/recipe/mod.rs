@@ -99,7 +99,7 @@ impl Recipe {
 }
 
 fn default_shards() -> Count {
-    Count::try_from(2).expect("at least one")
+    Count::try_from(4).expect("at least one")
 }
 
 /// One entry of `[[variants]]`.

@@ -6,10 +6,7 @@ use burn::tensor::activation::softmax;
 use super::{Kind, TokenLoss};
 use crate::compute::Crew;
 use crate::model::weights::host;
-use crate::model::{Batch, Model, Pair};
-
-/// Rows scored together.
-const ROWS: usize = 64;
+use crate::model::{Batch, Model, Pair, bucket};
 
 /// A trained reward model.
 #[derive(Clone, Debug)]
@@ -35,12 +32,10 @@ impl RewardModel {
     /// Raw rewards of every response token; a sequence model's score is the one at the last token.
     #[must_use]
     pub fn token_rewards(&self, rows: &[Pair], pad: u32, crew: &Crew) -> Vec<Vec<f64>> {
-        let chunks: Vec<&[Pair]> = rows.chunks(ROWS).collect();
-        let rewards = crew.map(&chunks, |rows| {
+        bucket::map(rows, crew, |rows| {
             let batch = Batch::new(rows, pad, &self.model.device());
             ragged(&rewards(&self.kind, self.model.at_response(&batch)), &batch.lengths)
-        });
-        rewards.into_iter().flatten().collect()
+        })
     }
 
     /// One score a response, as the training loss compares them: the last token's reward, or the mean (for

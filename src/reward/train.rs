@@ -11,8 +11,8 @@ use crate::events::Emitter;
 use crate::labels::Label;
 use crate::model::checkpoint::Checkpoints;
 use crate::model::descent::{Schedule, descend};
-use crate::model::gradient::{Share, gradients, split};
-use crate::model::{Batch, Model, Pair};
+use crate::model::gradient::{Share, gradients};
+use crate::model::{Batch, Model, Pair, bucket};
 use crate::sft::Order;
 
 /// One side of a pair: a response and, where it came from an edit, its token labels.
@@ -33,6 +33,13 @@ pub struct Comparison {
     pub chosen: Side,
     /// The less preferred or original response.
     pub rejected: Side,
+}
+
+impl Comparison {
+    /// Both sides as rows.
+    fn rows(&self) -> [Pair<'_>; 2] {
+        [&self.chosen, &self.rejected].map(|side| Pair { prompt: &self.prompt, response: &side.ids })
+    }
 }
 
 /// What a reward model learns from and with.
@@ -73,12 +80,14 @@ pub fn train(
     let model = descend(model, schedule, emitter, checkpoints, |model, step| {
         let pairs: Vec<&Comparison> = order.batch(step, batch_size).into_iter().map(|i| &task.pairs[i]).collect();
         let totals = Totals::of(&pairs);
-        let outcome = gradients(model, &split(&pairs, task.shards), crew, |model, pairs| {
+        let shards = bucket::shards(pairs, task.shards, |pair| pair.chosen.ids.len().max(pair.rejected.ids.len()));
+        let padding = bucket::padding(shards.iter().map(|pairs| pairs.iter().flat_map(|pair| pair.rows())));
+        let outcome = gradients(model, &shards, crew, |model, pairs| {
             let (loss, correct) = loss(task.kind, model, pairs, totals, task.pad, &device);
             Share { loss, sums: [correct] }
         });
         let accuracy = outcome.sums[0] / totals.pairs as f64;
-        (outcome, ("train_accuracy", accuracy))
+        (outcome, [("train_accuracy", accuracy), ("padding", padding)])
     })?;
     Ok(RewardModel { kind: task.kind.clone(), model })
 }

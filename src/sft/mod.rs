@@ -11,8 +11,8 @@ use crate::compute::Crew;
 use crate::events::Emitter;
 use crate::model::checkpoint::Checkpoints;
 use crate::model::descent::{Schedule, descend};
-use crate::model::gradient::{Share, gradients, split};
-use crate::model::{Batch, Model, Pair, optim};
+use crate::model::gradient::{Share, gradients};
+use crate::model::{Batch, Model, Pair, bucket, optim};
 use crate::units::Count;
 
 /// The recipe's `[sft]` table.
@@ -63,12 +63,14 @@ pub fn train(
             .map(|i| Pair { prompt: &task.examples[i].0, response: &task.examples[i].1 })
             .collect();
         let tokens = rows.iter().map(|row| row.response.len()).sum::<usize>() as f64;
-        let outcome = gradients(model, &split(&rows, task.shards), crew, |model, rows| {
+        let shards = bucket::shards(rows, task.shards, |row| bucket::tokens(*row));
+        let padding = bucket::padding(shards.iter().map(|rows| rows.iter().copied()));
+        let outcome = gradients(model, &shards, crew, |model, rows| {
             let batch = Batch::new(rows, task.pad, &device);
             let nll = model.log_probs(&batch, 1.0).neg() * batch.response_mask;
             Share { loss: nll.sum() / tokens, sums: [] }
         });
-        (outcome, ("tokens", tokens))
+        (outcome, [("tokens", tokens), ("padding", padding)])
     })
 }
 

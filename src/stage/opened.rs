@@ -12,13 +12,10 @@ use super::policy::{Policy, Setting, response};
 use super::reward;
 use crate::data::Response;
 use crate::model::generate::{Sampling, sample};
-use crate::model::{Batch, Pair};
+use crate::model::{Batch, Pair, bucket};
 use crate::reward::score::{RewardModel, ragged};
 use crate::store::{Artefact, Lookup, Store};
 use crate::text::Tokenizer;
-
-/// Rows of one pass.
-const ROWS: usize = 32;
 
 /// A language model or a reward model from the store, with its tokenizer.
 pub struct Opened {
@@ -119,12 +116,11 @@ impl Opened {
         let (crew, pad) = (self.setting.crew(), self.tokenizer().pad());
         crew.install(|| match &self.network {
             Network::Language(policy) => {
-                let chunks: Vec<&[Pair]> = rows.chunks(ROWS).collect();
-                let log_probs = crew.map(&chunks, |rows| {
+                let log_probs = bucket::map(rows, &crew, |rows| {
                     let batch = Batch::new(rows, pad, &policy.model.device());
                     ragged(&policy.model.log_probs(&batch, 1.0), &batch.lengths)
                 });
-                log_probs.into_iter().flatten().map(Scores::LogProbs).collect()
+                log_probs.into_iter().map(Scores::LogProbs).collect()
             }
             Network::Reward(reward, _) => {
                 let rewards = reward.token_rewards(rows, pad, &crew);

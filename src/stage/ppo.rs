@@ -16,7 +16,7 @@ use crate::ppo::{self, Credit};
 use crate::reward::score::RewardModel;
 use crate::store::{Artefact, Workspace};
 
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {

@@ -10,14 +10,14 @@ use super::ppo::reward_of;
 use crate::compute::Crew;
 use crate::data::{Prompt, Response};
 use crate::events::Emitter;
-use crate::model::{Batch, Model, Pair};
+use crate::model::{Batch, Model, Pair, bucket};
 use crate::ppo::KlEstimator;
 use crate::ppo::watch::Habits;
 use crate::report::Divergence;
 use crate::reward::score::ragged;
 use crate::store::Workspace;
 
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// Validation prompts to which the reference answers many times, and how often: for best-of-n curves, where an oracle can be
 /// asked what they are worth.
@@ -91,12 +91,10 @@ pub(super) fn pairs<'a>(prompts: &'a [Vec<u32>], responses: &'a [Response]) -> V
 
 /// `log pi - log pi_ref` of every response token.
 fn log_ratios(policy: &Model, reference: &Model, rows: &[Pair], pad: u32, crew: &Crew) -> Vec<Vec<f64>> {
-    let chunks: Vec<&[Pair]> = rows.chunks(64).collect();
-    let ratios = crew.map(&chunks, |rows| {
+    bucket::map(rows, crew, |rows| {
         let batch = Batch::new(rows, pad, &policy.device());
         ragged(&(policy.log_probs(&batch, 1.0) - reference.log_probs(&batch, 1.0)), &batch.lengths)
-    });
-    ratios.into_iter().flatten().collect()
+    })
 }
 
 /// The KL that log-ratios of fresh samples estimate, by response and by token [KL].

@@ -21,7 +21,7 @@ use crate::reward::{self, Kind, PairSource};
 use crate::store::{Artefact, Workspace};
 use crate::text::Tokenizer;
 
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {

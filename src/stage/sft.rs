@@ -10,7 +10,7 @@ use crate::model::Model;
 use crate::sft::{self, Task, train};
 use crate::store::Workspace;
 
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {

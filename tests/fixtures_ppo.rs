@@ -9,7 +9,7 @@
 
 mod vectors;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 use runner::labels::Label;
 use runner::model::decoder::gather_log_probs;
 use runner::ppo::gae::{Whitening, gae, whiten};

@@ -22,12 +22,13 @@ use super::stop::Stop;
 use super::{ppo, preferences, responses, reward, sft};
 use crate::events::Memory;
 use crate::model::flops::{Rows, forward, sampling};
-use crate::model::{self, Model};
+use crate::model::{self, Model, bucket};
 use crate::recipe::{Experiment, PreferenceSource};
 use crate::store::{Artefact, Lookup, Store};
 
-/// Rows of a pass without gradients.
+/// Rows that are read together in passes without gradients, and the batches of like length that they are cut into.
 const READ_ROWS: usize = 64;
+const READ_SHARDS: usize = 4;
 
 /// An amount of one kind of work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -178,18 +179,19 @@ impl Corpus {
         })
     }
 
-    /// `count` rows in batches of `batch`, padded as random batches are.
-    fn rows(&self, count: usize, batch: usize) -> Rows {
+    /// `count` rows in batches of `batch` cut into `shards`, padded as random ones are.
+    fn rows(&self, count: usize, batch: usize, shards: usize) -> Rows {
         let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let mut longest = || {
-            let drawn = (0..batch.max(1)).filter_map(|_| self.lengths.choose(&mut rng));
-            drawn.fold([0, 0], |[a, b], [prompt, response]| [a.max(*prompt), b.max(*response)])
-        };
-        let mut sum = [0, 0];
-        for [prompt, response] in (0..DRAWS).map(|_| longest()) {
-            sum = [sum[0] + prompt, sum[1] + response];
+        let (mut rows, mut sum) = (0, [0, 0]);
+        for _ in 0..DRAWS {
+            let drawn = (0..batch.max(1)).filter_map(|_| self.lengths.choose(&mut rng).copied());
+            for shard in bucket::shards(drawn.collect(), shards, |[prompt, response]| prompt + response) {
+                let longest = |side: usize| shard.iter().map(|lengths| lengths[side]).max().unwrap_or(0) * shard.len();
+                sum = [sum[0] + longest(0), sum[1] + longest(1)];
+                rows += shard.len();
+            }
         }
-        let [prompt, response] = sum.map(|sum| sum as f64 / DRAWS as f64);
+        let [prompt, response] = sum.map(|sum| sum as f64 / rows.max(1) as f64);
         Rows { count: count as f64, prompt, response }
     }
 
@@ -209,7 +211,7 @@ impl Corpus {
             _ => return Ok(Estimate::default()),
         }
         let work = tally.work;
-        let usual = self.rows(1, 1);
+        let usual = self.rows(1, 1, 1);
         let lengths = [usual.prompt, usual.response].map(|length| length.round().max(1.0) as usize);
         let shape = Shape { model: setting.model, vocab: self.vocab, lengths, shards: setting.shards };
         Ok(Estimate { work, shape: Some(shape) })
@@ -290,14 +292,18 @@ impl Tally<'_> {
 
     /// `count` rows through a model with that many outputs.
     fn read(&mut self, outputs: usize, count: usize) {
-        let rows = self.corpus.rows(count, READ_ROWS);
+        let rows = self.corpus.rows(count, READ_ROWS, READ_SHARDS);
         self.work.read += Amount { tokens: rows.tokens(), flops: self.forward(outputs, rows) };
-        self.reach(self.activations(outputs, Rows { count: (READ_ROWS * self.setting.shards) as f64, ..rows }, 1.0));
+        self.reach(self.activations(
+            outputs,
+            Rows { count: (READ_ROWS / READ_SHARDS * self.setting.shards) as f64, ..rows },
+            1.0,
+        ));
     }
 
     /// The same with a backward pass; every shard of a batch is padded for itself.
     fn train(&mut self, outputs: usize, count: usize, batch: usize) {
-        let rows = self.corpus.rows(count, batch.div_ceil(self.setting.shards));
+        let rows = self.corpus.rows(count, batch, self.setting.shards);
         self.work.trained += Amount { tokens: rows.tokens(), flops: 3.0 * self.forward(outputs, rows) };
         let layers = self.setting.model.num_hidden_layers.get() as f64;
         self.reach(self.activations(outputs, Rows { count: batch as f64, ..rows }, layers));
@@ -305,7 +311,7 @@ impl Tally<'_> {
 
     /// `count` responses: rows leave a batch when they end, so only prompts are padded.
     fn sample(&mut self, count: usize) {
-        let (padded, usual) = (self.corpus.rows(count, READ_ROWS), self.corpus.rows(count, 1));
+        let (padded, usual) = (self.corpus.rows(count, READ_ROWS, 1), self.corpus.rows(count, 1, 1));
         let (model, vocab) = (&self.setting.model, self.corpus.vocab);
         let prompts = Rows { response: 0.0, ..padded };
         self.work.read += Amount { tokens: prompts.tokens(), flops: self.forward(vocab, prompts) };

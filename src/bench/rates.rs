@@ -49,8 +49,8 @@ pub fn rates(model: &Config, vocab: usize, lengths: [usize; 2], threads: usize, 
             Bench::of(model, Settings { reps: count(reps), ..settings.clone() }, device).measure(part)
         };
         let first = measure(1).median_s;
-        let reps = (SECONDS / first) as usize;
-        if reps > 1 { measure(reps.min(25)).median_s } else { first }
+        let fitting = (2..=25_u8).take_while(|&reps| f64::from(reps) * first <= SECONDS).last();
+        fitting.map_or(first, |reps| measure(reps.into()).median_s)
     };
     // The bench reads and trains with outputs at every position.
     let everywhere = forward(model, vocab, vocab, Rows { prompt: 0.0, response: prompt + response, ..rows });

@@ -61,7 +61,7 @@ pub(super) fn print(
     json: bool,
 ) -> Result<(), Failure> {
     let plan = &planned.plan;
-    let estimates = estimate(plan, &planned.experiment, store).map_err(usage)?;
+    let estimates = estimate(plan, &planned.experiment, store).map_err(|error| usage(&error))?;
     let device = planned.experiment.points.first().map_or(DeviceName::Auto, |point| point.recipe.device);
     let mut tried = Tried { device, given, rates: Vec::new() };
     let costs = estimates.iter().map(|estimate| tried.cost(estimate)).collect::<Result<Vec<Cost>, Failure>>()?;
@@ -104,7 +104,7 @@ pub(super) fn print(
     Ok(())
 }
 
-fn usage(error: anyhow::Error) -> Failure {
+fn usage(error: &anyhow::Error) -> Failure {
     Failure::usage(format!("{error:#}"))
 }
 
@@ -144,7 +144,7 @@ impl Tried {
             rates
         } else {
             note("measuring how fast this machine is: some seconds");
-            let device = self.device.open().map_err(usage)?;
+            let device = self.device.open().map_err(|error| usage(&error))?;
             let threads = shape.shards.min(std::thread::available_parallelism().map_or(1, usize::from));
             rates(&shape.model, shape.vocab, shape.lengths, threads, &device)
         };

@@ -76,12 +76,12 @@ impl FromStr for DeviceName {
         if text == "auto" {
             return Ok(Self::Auto);
         }
-        let named = |name: &str| Family::ALL.into_iter().find(|family| family.name() == name);
+        let family = |name: &str| Family::ALL.into_iter().find(|family| family.name() == name);
         let indexed = |(name, index): (&str, &str)| {
             let index = index.bytes().all(|b| b.is_ascii_digit()).then(|| index.parse().ok())??;
-            named(name).filter(|family| family.is_indexed()).map(|family| Self::Of(family, index))
+            family(name).filter(|family| family.is_indexed()).map(|family| Self::Of(family, index))
         };
-        named(text).map(Self::from).or_else(|| text.rsplit_once(':').and_then(indexed)).ok_or_else(|| {
+        family(text).map(Self::from).or_else(|| text.rsplit_once(':').and_then(indexed)).ok_or_else(|| {
             let names = Family::ALL.map(|family| format!("`{}`", Self::from(family))).join(", ");
             format!("expected a device: `auto`, {names}; found `{text}`")
         })

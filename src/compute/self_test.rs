@@ -50,7 +50,7 @@ fn pass(device: &Device) -> Vec<Vec<f64>> {
     let [x, norm, qkv, gate_up, head] = weights.clone();
     let x = fused::rms_norm(x, norm, 1e-5);
     let heads = |x: Tensor<2>| x.reshape([2, ROWS / 2, 2, WIDTH / 2]).swap_dims(1, 2);
-    let [q, k, v] = thirds(fused::matmul(x, qkv)).map(heads);
+    let [q, k, v] = thirds(&fused::matmul(x, qkv)).map(heads);
     let bias = Tensor::zeros([2, 1, ROWS / 2, ROWS / 2], device).autodiff();
     let x = fused::attention(q, k, v, bias);
     let gates = fused::matmul(x, gate_up);
@@ -64,7 +64,7 @@ fn pass(device: &Device) -> Vec<Vec<f64>> {
     tensors.iter().map(|data| data.iter::<f64>().collect()).collect()
 }
 
-fn thirds(x: Tensor<2>) -> [Tensor<2>; 3] {
+fn thirds(x: &Tensor<2>) -> [Tensor<2>; 3] {
     [0, 1, 2].map(|i| x.clone().narrow(1, i * WIDTH, WIDTH))
 }
 

@@ -4,6 +4,7 @@
 //! answer as long as the demonstrations, and padding is what random batches of them have. How fast a device is, `bench` says.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::AddAssign;
 
 use anyhow::{Context, Result, bail};
@@ -97,14 +98,17 @@ pub fn estimate(plan: &Plan, experiment: &Experiment, store: &Store) -> Result<V
             estimates.push(Estimate::default());
             continue;
         };
-        if !corpora.contains_key(&[data, tokenizer]) {
-            let source = |role: &str, index| (role.to_owned(), sources.artefacts[&index].clone());
-            let inputs = Inputs::new(vec![source("data", data), source("tokenizer", tokenizer)]);
-            corpora.insert([data, tokenizer], Corpus::of(node, &inputs)?);
-        }
+        let corpus = match corpora.entry([data, tokenizer]) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let source = |role: &str, index| (role.to_owned(), sources.artefacts[&index].clone());
+                let inputs = Inputs::new(vec![source("data", data), source("tokenizer", tokenizer)]);
+                place.insert(Corpus::of(node, &inputs)?)
+            }
+        };
         let budget = input("preferences").and_then(|index| plan.nodes[index].config["budget"].as_u64());
         let budget = budget.and_then(|budget| usize::try_from(budget).ok()).unwrap_or(0);
-        estimates.push(corpora[&[data, tokenizer]].estimate(node, budget)?);
+        estimates.push(corpus.estimate(node, budget)?);
     }
     Ok(estimates)
 }
@@ -211,8 +215,8 @@ impl Corpus {
             _ => return Ok(Estimate::default()),
         }
         let work = tally.work;
-        let usual = self.rows(1, 1, 1);
-        let lengths = [usual.prompt, usual.response].map(|length| length.round().max(1.0) as usize);
+        let usual = |side: usize| self.lengths.iter().map(|row| row[side]).sum::<usize>() / self.lengths.len().max(1);
+        let lengths = [usual(0), usual(1)].map(|length| length.max(1));
         let shape = Shape { model: setting.model, vocab: self.vocab, lengths, shards: setting.shards };
         Ok(Estimate { work, shape: Some(shape) })
     }

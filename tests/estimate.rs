@@ -7,7 +7,7 @@ mod tiny;
 use std::fs;
 
 use serde_json::Value;
-use tiny::Lab;
+use tiny::{Lab, assert_same, results};
 
 /// Larger than `tiny.toml`, so that a stage takes more than it takes to begin one.
 fn recipe(lab: &Lab, hidden: usize) -> String {
@@ -36,6 +36,9 @@ fn time_is_estimated_to_within_a_factor_of_two_and_nothing_is_written() {
         assert!(fs::metadata(lab.path(&store)).is_err(), "an estimate leaves no store behind");
         let run = lab.said(&["run", &recipe, "--jobs", "1", "--store", &store]).fine();
         assert!(run.err.contains("done in"), "{}", run.err);
+        let before = results(&lab.path(&store));
+        lab.said(&["plan", &recipe, "--estimate", "--tflops", "1,1,0.1", "--store", &store]).fine();
+        assert_same(&before, &results(&lab.path(&store)));
         let (mut expected, mut found) = (0.0, 0.0);
         for row in rows(&estimate.out) {
             if row["flops"].as_f64().unwrap() > 0.0 {

@@ -54,6 +54,7 @@ fn help() {
       gc           Remove from the store what nobody needs; says first what that is
       export       Write a run with its results to one file
       import       Take such a file into a store
+      data         Look at a dataset before a recipe names it
       label        Align texts or token ids and label what an edit changed
       generate     Let a trained policy answer prompts
       score        Say what a model thinks of given texts, token by token
@@ -89,6 +90,7 @@ fn help_of_every_command() {
         "gc",
         "export",
         "import",
+        "data",
         "label",
         "generate",
         "score",

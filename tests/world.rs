@@ -26,6 +26,7 @@ fn config(path: PathBuf, format: Format, counts: [i64; 4], lengths: [i64; 2]) ->
         test_prompts,
         max_prompt_tokens,
         max_response_tokens,
+        records: None,
     }
 }
 

@@ -6,6 +6,7 @@
 mod archive;
 mod bench;
 mod compare;
+mod data;
 mod devices;
 mod estimate;
 mod exec_stage;
@@ -82,6 +83,8 @@ enum Command {
     Export(archive::ExportArgs),
     /// Take such a file into a store
     Import(archive::ImportArgs),
+    /// Look at a dataset before a recipe names it
+    Data(data::DataArgs),
     /// Align texts or token ids and label what an edit changed
     Label(label::LabelArgs),
     /// Let a trained policy answer prompts
@@ -177,6 +180,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Gc(args) => gc::gc(&args),
         Command::Export(args) => archive::export(&args),
         Command::Import(args) => archive::import(&args),
+        Command::Data(args) => data::data(&args),
         Command::Label(args) => label::label(&args),
         Command::Generate(args) => generate::generate(&args),
         Command::Score(args) => score::score(&args),

@@ -4,6 +4,7 @@
 //! `text`, comparing an original with its edit to `labels`.
 
 pub mod qa_feedback;
+pub mod records;
 pub mod world;
 
 use std::path::PathBuf;
@@ -37,6 +38,9 @@ pub struct Config {
     pub max_prompt_tokens: Count,
     /// Longest response in tokens, end-of-sequence token included; generation stops there.
     pub max_response_tokens: Count,
+    /// What the rows of files mean (`format = "records"`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<records::Config>,
 }
 
 /// File formats of `dataset.path`.
@@ -47,6 +51,8 @@ pub enum Format {
     World,
     /// QA-feedback (Wu et al. 2023): questions, passages, four predictions, preferences, a human correction.
     QaFeedback,
+    /// Rows of JSON lines, JSON, CSV, TSV, Parquet or Arrow files; `[dataset.records]` says what they mean.
+    Records,
 }
 
 /// The part of the data a prompt belongs to. No prompt is in two.
@@ -158,6 +164,20 @@ pub struct Dataset {
     pub edits: Vec<Edit>,
     /// Edits that came with the data, held-out splits.
     pub held_out_edits: Vec<Edit>,
+    /// Rows that could not be used.
+    #[serde(default)]
+    pub skipped: Vec<Skipped>,
+}
+
+/// A row that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// What is wrong with it.
+    pub kind: records::example::Kind,
+    /// File and line or row.
+    pub place: String,
+    /// What was expected and found.
+    pub message: String,
 }
 
 /// Reads the dataset that `config` names.
@@ -170,5 +190,6 @@ pub fn read(config: &Config) -> Result<Dataset> {
     match config.format {
         Format::World => world::World::load(&config.path)?.dataset(config),
         Format::QaFeedback => qa_feedback::read(config),
+        Format::Records => records::read(config),
     }
 }

@@ -262,6 +262,7 @@ mod tests {
             test_prompts: count(test),
             max_prompt_tokens: count(10),
             max_response_tokens: count(10),
+            records: None,
         }
     }
 

@@ -104,7 +104,8 @@ impl Frozen {
         let mut files = BTreeMap::new();
         for point in &mut experiment.points {
             for (_, path) in point.recipe.files_mut() {
-                if !files.contains_key(path) {
+                // Patterns and folders stay where they are: the data stage compares their contents with the plan.
+                if path.is_file() && !files.contains_key(path) {
                     files.insert(path.clone(), hash_of(path)?);
                 }
             }

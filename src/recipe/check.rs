@@ -14,6 +14,8 @@ use super::diagnostics::{Fault, Hint, did_you_mean, one_of, suggestion};
 use super::schema::{Choice, Node};
 use super::source::{Sources, found};
 use super::tree::{self, KeyPath, Place};
+use crate::data::Format;
+use crate::data::records::files;
 
 /// A check in progress.
 pub struct Check<'s> {
@@ -75,6 +77,7 @@ impl<'s> Check<'s> {
 
     /// Makes every `path` key relative to the working directory and reports those that name no file.
     pub fn resolve_paths(&mut self, recipe: &mut Recipe) {
+        let recipe_format = recipe.dataset.format;
         for (key, slot) in recipe.files_mut() {
             let path = split(key);
             if self.is_replaced(&path) {
@@ -82,8 +85,13 @@ impl<'s> Check<'s> {
             }
             let place = self.place(&path);
             *slot = self.sources.resolve(slot, &place.value);
+            let is_dataset = key == "dataset.path" && recipe_format == Format::Records;
             let error = match std::fs::metadata(&*slot) {
                 Ok(data) if data.is_file() => continue,
+                _ if is_dataset => match files::expand(slot) {
+                    Ok(_) => continue,
+                    Err(error) => error.to_string(),
+                },
                 Ok(_) => "it is no file".to_owned(),
                 Err(error) => super::source::reason(&error),
             };

@@ -161,6 +161,16 @@ pub enum EditSource {
     Simulated(SimulatedEdits),
     /// The edits that come with the dataset.
     Dataset(DatasetEdits),
+    /// The preferred response as the edit of the other one, where they are close enough to be one.
+    Chosen(ChosenEdits),
+}
+
+/// `[edits.chosen]`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChosenEdits {
+    /// Share of words that may differ: the edit distance over the longer response's words.
+    pub max_share: Fraction,
 }
 
 /// `[edits.simulated]`: no knobs.

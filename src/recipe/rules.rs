@@ -8,6 +8,7 @@ use super::check::{Check, split};
 use super::diagnostics::{Fault, Severity};
 use super::{EditSource, PreferenceSource, Recipe};
 use crate::data::Format;
+use crate::data::records::Layout;
 use crate::{judge, model, ppo, reward, text as tokens};
 
 /// What to say under a key.
@@ -213,6 +214,17 @@ fn sources(recipe: &Recipe, verdict: &mut Verdict) {
         ("edits.dataset", matches!(edits, EditSource::Dataset(_)), false),
         ("judge.oracle", oracle, true),
     ];
+    let layout = recipe.dataset.records.as_ref().map_or(Layout::Auto, |records| records.layout);
+    if recipe.dataset.format == Format::Records {
+        for (key, used, provides) in [
+            ("preferences.dataset", matches!(preferences, PreferenceSource::Dataset(_)), layout.has_pairs()),
+            ("edits.dataset", matches!(edits, EditSource::Dataset(_)), layout.has_edits()),
+        ] {
+            let what = key.trim_end_matches(".dataset");
+            let keys = [(key, text("")), ("dataset.records.layout", text("rows of this layout have none"))];
+            verdict.require(!used || provides, format!("`[{key}]` needs rows that come with {what}"), &keys);
+        }
+    }
     for (key, used, needs_world) in uses {
         let (message, label) = if needs_world {
             (format!("`[{key}]` needs a simulated world, which knows the facts"), "this dataset is not a world")

@@ -1,10 +1,13 @@
 //! Stage `data`: prompts, demonstrations and what else a dataset brings, split.
 
-use anyhow::{Context, Result};
+use std::fs::File;
+
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::execute::Inputs;
-use crate::data::{Format, qa_feedback, read, world::World};
+use super::node::Node;
+use crate::data::{Format, qa_feedback, read, records, world::World};
 use crate::recipe::Recipe;
 use crate::store::Workspace;
 
@@ -16,9 +19,13 @@ const WORLD: &str = "world.toml";
 /// The table without its path: where a file lies is not what it holds.
 pub(super) fn config(recipe: &Recipe) -> Result<Value> {
     let path = &recipe.dataset.path;
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read dataset `{}`", path.display()))?;
+    let mut hasher = blake3::Hasher::new();
+    for file in records::files::expand(path)? {
+        hasher
+            .update_reader(File::open(&file).with_context(|| format!("cannot read dataset `{}`", file.display()))?)?;
+    }
     let mut config = json!(recipe.dataset);
-    config["path"] = json!(blake3::hash(&bytes).to_hex().as_str());
+    config["path"] = json!(hasher.finalize().to_hex().as_str());
     // A prompt's length is a matter of the tokenizer; worlds are generated to fit.
     if recipe.dataset.format != Format::World {
         for key in ["max_prompt_tokens", "max_response_tokens"] {
@@ -28,7 +35,10 @@ pub(super) fn config(recipe: &Recipe) -> Result<Value> {
     Ok(config)
 }
 
-pub(super) fn run(recipe: &Recipe, workspace: &Workspace) -> Result<()> {
+pub(super) fn run(recipe: &Recipe, node: &Node, workspace: &Workspace) -> Result<()> {
+    // Of several files no copies are kept: what was submitted must still be there.
+    let (found, expected) = (&config(recipe)?["path"], &node.config["path"]);
+    ensure!(found == expected, "dataset `{}` was changed since the run was submitted", recipe.dataset.path.display());
     let dataset = read(&recipe.dataset)?;
     workspace.write_jsonl("demonstrations.jsonl", &dataset.demonstrations)?;
     workspace.write_jsonl("train.jsonl", &dataset.train)?;
@@ -40,9 +50,10 @@ pub(super) fn run(recipe: &Recipe, workspace: &Workspace) -> Result<()> {
     workspace.write_jsonl("held_out_edits.jsonl", &dataset.held_out_edits)?;
     let corrections = match recipe.dataset.format {
         Format::QaFeedback => qa_feedback::corrections(&recipe.dataset.path)?,
-        Format::World => Vec::new(),
+        Format::World | Format::Records => Vec::new(),
     };
     workspace.write_jsonl("corrections.jsonl", &corrections)?;
+    workspace.write_jsonl("skipped.jsonl", &dataset.skipped)?;
     if recipe.dataset.format == Format::World {
         workspace.write_bytes(WORLD, &std::fs::read(&recipe.dataset.path)?)?;
     }

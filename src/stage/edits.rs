@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use super::execute::Inputs;
 use super::policy::{dataset, seed};
 use super::preferences::annotated;
 use crate::data::{Edit, Preference};
+use crate::labels::{diff_words, word_pieces};
 use crate::recipe::EditSource;
 use crate::store::Workspace;
 
@@ -25,7 +26,7 @@ pub(super) struct Config {
 }
 
 pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Result<()> {
-    let (edits, held_out) = match config.source {
+    let (edits, held_out) = match &config.source {
         EditSource::Dataset(_) => {
             let data = dataset(inputs)?;
             let prompts = annotated(&data.train, config.budget, config.seed);
@@ -37,9 +38,37 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Re
             let edit = |file, split| simulate(config, inputs, &preferences.read_jsonl(file)?, split);
             (edit("preferences.jsonl", "train")?, edit("held_out.jsonl", "validation")?)
         }
+        EditSource::Chosen(chosen) => {
+            let preferences = inputs.artefact("preferences")?;
+            let edits = |file| -> Result<Vec<Edit>> {
+                let preferences: Vec<Preference> = preferences.read_jsonl(file)?;
+                Ok(preferences.iter().filter_map(|preference| closest(preference, chosen.max_share.get())).collect())
+            };
+            let found = edits("preferences.jsonl")?;
+            ensure!(
+                !found.is_empty(),
+                "in none of the pairs do the responses differ in at most {} of their words; with a larger \
+                 `edits.chosen.max_share` more pairs are edits",
+                chosen.max_share.get(),
+            );
+            (found, edits("held_out.jsonl")?)
+        }
     };
     workspace.write_jsonl("edits.jsonl", &edits)?;
     Ok(workspace.write_jsonl("held_out.jsonl", &held_out)?)
+}
+
+/// The preferred response as the other one's edit, where no larger share of words differs.
+fn closest(preference: &Preference, max_share: f64) -> Option<Edit> {
+    let (original, edited) = (&preference.rejected.text, &preference.chosen.text);
+    let words = word_pieces(original).len().max(word_pieces(edited).len());
+    let differ = diff_words(original, edited).distance;
+    (differ > 0 && differ as f64 <= max_share * words as f64).then(|| Edit {
+        prompt: preference.prompt.clone(),
+        original: preference.rejected.clone(),
+        edited: preference.chosen.clone(),
+        error_spans: Vec::new(),
+    })
 }
 
 fn simulate(config: &Config, inputs: &Inputs, preferences: &[Preference], split: &str) -> Result<Vec<Edit>> {

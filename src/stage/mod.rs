@@ -61,7 +61,7 @@ pub fn run(
 ) -> Result<()> {
     let recorder = Recorder::new(emitter, workspace, recipe.checkpoints, stop);
     match node.stage {
-        Stage::Data => data::run(recipe, workspace),
+        Stage::Data => data::run(recipe, node, workspace),
         Stage::Tokenizer => tokenizer::run(recipe, inputs, workspace),
         Stage::Sft => sft::run(&config(node, recipe)?, inputs, workspace, &recorder),
         Stage::Preferences => preferences::run(&config(node, recipe)?, inputs, workspace, emitter),

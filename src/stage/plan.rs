@@ -109,7 +109,7 @@ impl Planner<'_> {
             self.push(Stage::Preferences, preferences::VERSION, format!("preferences/{at}"), &config, &from);
         let config = edits::Config { source: recipe.edits.clone(), budget, seed };
         let from = match recipe.edits {
-            recipe::EditSource::Simulated(_) => vec![("preferences", preferences)],
+            recipe::EditSource::Simulated(_) | recipe::EditSource::Chosen(_) => vec![("preferences", preferences)],
             recipe::EditSource::Dataset(_) => vec![],
         };
         let edits = self.push(Stage::Edits, edits::VERSION, format!("edits/{at}"), &config, &from);

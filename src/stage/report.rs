@@ -7,6 +7,8 @@ mod sweep;
 
 pub use sweep::sweep_report;
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,7 @@ use self::collect::{Chosen, Loaded, all_warnings, chosen, comparisons, curves, g
 use super::execute::Inputs;
 use super::policy::{Setting, dataset};
 use super::reward::Evaluation;
+use crate::data::Skipped;
 use crate::judge;
 use crate::recipe::{Recipe, to_toml};
 use crate::report::{DataCount, LabelAgreement, Provenance, Report, SftResult, StageCost, verdict, write};
@@ -140,6 +143,15 @@ fn counts(inputs: &Inputs, cells: &[Loaded]) -> Result<Vec<DataCount>> {
         count("validation prompts", data.validation.len()),
         count("test prompts", data.test.len()),
     ];
+    let mut skipped: BTreeMap<_, usize> = BTreeMap::new();
+    let source = inputs.artefact("data")?;
+    // Results of worlds that were made before rows could be skipped have no such file.
+    if source.manifest.files.contains_key("skipped.jsonl") {
+        for row in source.read_jsonl::<Skipped>("skipped.jsonl")? {
+            *skipped.entry(row.kind).or_default() += 1;
+        }
+    }
+    counts.extend(skipped.into_iter().map(|(kind, n)| count(&format!("rows skipped: {}", kind.words()), n)));
     let mut seen = Vec::new();
     for cell in cells {
         let at = (cell.at.budget, cell.at.seed);

@@ -37,6 +37,7 @@ fn config(demonstrations: i64, train: i64, held_out: i64) -> Config {
         test_prompts: count(held_out),
         max_prompt_tokens: count(10),
         max_response_tokens: count(64),
+        records: None,
     }
 }
 

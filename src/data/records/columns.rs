@@ -1,0 +1,208 @@
+//! The columns of a row, by the names that layouts and recipes give them: texts, conversations, labels, pairs.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::example::{Example, Fault, Kind};
+use super::rows::{Row, named};
+
+pub(super) const HUMAN: &str = "\n\nHuman:";
+const ASSISTANT: &str = "\n\nAssistant:";
+
+/// A row seen through the recipe's names for columns.
+pub(super) struct View<'a> {
+    pub(super) row: &'a Row,
+    pub(super) columns: &'a BTreeMap<String, String>,
+}
+
+impl View<'_> {
+    fn name<'b>(&'b self, name: &'b str) -> &'b str {
+        self.columns.get(name).map_or(name, String::as_str)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        self.row.get(self.name(name)).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn need(&self, name: &str) -> Result<&Value, Fault> {
+        self.get(name).ok_or_else(|| {
+            let column = self.name(name);
+            let found = if self.row.contains_key(column) { "null".to_owned() } else { columns_of(self.row) };
+            (Kind::MissingField, format!("expected a column `{column}`, found {found}"))
+        })
+    }
+
+    fn wrong(&self, name: &str, expected: &str, found: &Value) -> Fault {
+        (Kind::WrongType, format!("expected {expected} in `{}`, found {}", self.name(name), named(found)))
+    }
+
+    pub(super) fn text(&self, name: &str) -> Result<String, Fault> {
+        let value = self.need(name)?;
+        value.as_str().map(str::to_owned).ok_or_else(|| self.wrong(name, "a text", value))
+    }
+
+    /// A prompt, as a text or as the messages before the response.
+    pub(super) fn prompt(&self) -> Result<String, Fault> {
+        if self.get("prompt").is_none() && self.get("instruction").is_some() {
+            return self.instruction();
+        }
+        match self.need("prompt")? {
+            Value::String(text) => Ok(text.clone()),
+            Value::Array(messages) => transcript(self.name("prompt"), messages),
+            other => Err(self.wrong("prompt", "a text or a conversation", other)),
+        }
+    }
+
+    /// A response, as a text or as the last message of a conversation.
+    pub(super) fn response(&self, name: &str) -> Result<String, Fault> {
+        match self.need(name)? {
+            Value::String(text) => Ok(text.clone()),
+            list @ Value::Array(_) => Ok(conversation(self.name(name), list)?.1),
+            other => Err(self.wrong(name, "a text or a conversation", other)),
+        }
+    }
+
+    pub(super) fn flag(&self, name: &str, value: &Value) -> Result<bool, Fault> {
+        match value {
+            Value::Bool(flag) => Ok(*flag),
+            Value::Number(n) if n.as_f64() == Some(0.0) => Ok(false),
+            Value::Number(n) if n.as_f64() == Some(1.0) => Ok(true),
+            Value::String(text) => match text.to_ascii_lowercase().as_str() {
+                "true" | "1" => Ok(true),
+                "false" | "0" => Ok(false),
+                _ => Err((Kind::WrongType, format!("expected true or false in `{}`, found `{text}`", self.name(name)))),
+            },
+            other => Err(self.wrong(name, "true or false", other)),
+        }
+    }
+
+    pub(super) fn instruction(&self) -> Result<String, Fault> {
+        let instruction = self.text("instruction")?;
+        let input = self.get("input").and_then(Value::as_str).unwrap_or_default();
+        Ok(if input.trim().is_empty() { instruction } else { format!("{instruction}\n\n{input}") })
+    }
+
+    pub(super) fn preference(&self) -> Result<Example, Fault> {
+        let (chosen, rejected) = (self.need("chosen")?, self.need("rejected")?);
+        if let (Value::Array(_), Value::Array(_)) = (chosen, rejected) {
+            let (before, chosen) = conversation(self.name("chosen"), chosen)?;
+            let (other, rejected) = conversation(self.name("rejected"), rejected)?;
+            let prompt = if self.get("prompt").is_some() { self.prompt()? } else { before.clone() };
+            if before != other {
+                return Err((Kind::PromptsDiffer, "expected the same messages before both responses".to_owned()));
+            }
+            return Ok(Example { prompt, pair: Some([chosen, rejected]), ..Example::default() });
+        }
+        let (chosen, rejected) = (self.text("chosen")?, self.text("rejected")?);
+        if self.get("prompt").is_some() {
+            return Ok(Example { prompt: self.prompt()?, pair: Some([chosen, rejected]), ..Example::default() });
+        }
+        let shared = common_prefix(&chosen, &rejected);
+        let (prompt, chosen) = chosen.split_at(shared);
+        let pair = Some([chosen.to_owned(), rejected[shared..].to_owned()]);
+        Ok(Example { prompt: prompt.to_owned(), pair, ..Example::default() })
+    }
+
+    pub(super) fn stepwise(&self) -> Result<Example, Fault> {
+        let list = |name: &str| -> Result<&Vec<Value>, Fault> {
+            let value = self.need(name)?;
+            value.as_array().ok_or_else(|| self.wrong(name, "a list", value))
+        };
+        let (steps, labels) = (list("completions")?, list("labels")?);
+        if steps.len() != labels.len() {
+            let found = format!("expected a label for each of {} completions, found {}", steps.len(), labels.len());
+            return Err((Kind::WrongType, found));
+        }
+        let texts = steps.iter().map(|step| step.as_str().ok_or_else(|| self.wrong("completions", "texts", step)));
+        let response = texts.collect::<Result<Vec<_>, _>>()?.join("\n");
+        let right = labels.iter().map(|label| self.flag("labels", label)).collect::<Result<Vec<_>, _>>()?;
+        let all = right.into_iter().all(|right| right);
+        Ok(Example { prompt: self.prompt()?, response: all.then_some(response), ..Example::default() })
+    }
+
+    pub(super) fn alpaca_farm(&self) -> Result<Example, Fault> {
+        let [first, second] = [self.text("output_1")?, self.text("output_2")?];
+        let value = self.need("preference")?;
+        let said =
+            value.as_f64().map_or_else(|| value.as_str().unwrap_or_default().trim().to_owned(), |x| x.to_string());
+        let pair = match said.to_ascii_lowercase().as_str() {
+            "1" | "a" | "output_1" => [first, second],
+            "2" | "b" | "output_2" => [second, first],
+            "0" | "1.5" | "tie" => return Err((Kind::Undecided, format!("neither is preferred: `{said}`"))),
+            _ => return Err((Kind::WrongType, format!("expected a preference of 1 or 2, found `{value}`"))),
+        };
+        Ok(Example { prompt: self.instruction()?, pair: Some(pair), ..Example::default() })
+    }
+
+    pub(super) fn transcripts(&self) -> Result<Example, Fault> {
+        let split = |name: &str| -> Result<(String, String), Fault> {
+            let text = self.text(name)?;
+            let at = text.rfind(ASSISTANT).ok_or_else(|| {
+                (
+                    Kind::WrongType,
+                    format!("expected a transcript with `Assistant:` in `{}`, found none", self.name(name)),
+                )
+            })?;
+            let (prompt, response) = text.split_at(at + ASSISTANT.len());
+            Ok((prompt.trim_start().to_owned(), response.trim().to_owned()))
+        };
+        let ((prompt, chosen), (other, rejected)) = (split("chosen")?, split("rejected")?);
+        if prompt != other {
+            return Err((Kind::PromptsDiffer, "expected transcripts that differ in the last response only".to_owned()));
+        }
+        Ok(Example { prompt, pair: Some([chosen, rejected]), ..Example::default() })
+    }
+}
+
+fn columns_of(row: &Row) -> String {
+    let names: Vec<_> = row.keys().map(|name| format!("`{name}`")).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// Bytes that both begin with; a blank at the end belongs to the responses.
+fn common_prefix(a: &str, b: &str) -> usize {
+    let shared = a.chars().zip(b.chars()).take_while(|(a, b)| a == b);
+    let end = shared.map(|(a, _)| a.len_utf8()).sum();
+    a[..end].strip_suffix(' ').map_or(end, str::len)
+}
+
+/// The messages before the last one as a prompt, and the last one.
+pub(super) fn conversation(name: &str, value: &Value) -> Result<(String, String), Fault> {
+    let messages = value.as_array().filter(|messages| !messages.is_empty());
+    let messages =
+        messages.ok_or_else(|| (Kind::WrongType, format!("expected messages in `{name}`, found {}", named(value))))?;
+    let (last, before) = messages.split_last().expect("not empty");
+    Ok((transcript(name, before)?, message(name, last)?.1))
+}
+
+/// A single message as it is; several as a transcript that ends where the assistant begins.
+fn transcript(name: &str, messages: &[Value]) -> Result<String, Fault> {
+    let messages: Vec<(String, String)> = messages.iter().map(|m| message(name, m)).collect::<Result<_, _>>()?;
+    if let [(_, content)] = messages.as_slice() {
+        return Ok(content.clone());
+    }
+    let turns = messages.iter().map(|(role, content)| format!("{role}: {content}\n\n"));
+    let text: String = turns.collect();
+    Ok(if text.is_empty() { text } else { text + "assistant: " })
+}
+
+/// Role and content of a message, by the names that are in use.
+fn message(name: &str, value: &Value) -> Result<(String, String), Fault> {
+    let text = |keys: [&str; 2]| keys.iter().find_map(|key| value.get(key)).and_then(Value::as_str).map(str::to_owned);
+    text(["role", "from"]).zip(text(["content", "value"])).ok_or_else(|| {
+        (Kind::WrongType, format!("expected messages with `role` and `content` in `{name}`, found {}", named(value)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_common_prefix_never_cuts_a_character() {
+        assert_eq!(common_prefix("né", "nè"), 1);
+        assert_eq!(common_prefix("a b", "a c"), 1);
+        assert_eq!(common_prefix("same", "same"), 4);
+    }
+}

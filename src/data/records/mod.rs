@@ -1,0 +1,205 @@
+//! Datasets in files of rows: JSON lines, JSON, CSV, TSV, Parquet, Arrow; plain or compressed; one file, a pattern, a folder.
+//!
+//! What a row means is its layout's. A row that means nothing is never dropped in silence: it stops the run, or it is counted
+//! and listed, as `on_bad_row` says.
+
+mod columns;
+pub mod example;
+pub mod files;
+pub mod inspect;
+pub mod layout;
+pub mod rows;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail, ensure};
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use layout::Layout;
+
+use self::example::{Example, Fault, Kind};
+use super::{Dataset, Demonstration, Edit, Preference, Prompt, Response, Skipped};
+use crate::units::Count;
+
+/// The recipe's `[dataset.records]`: how rows of files are to be understood.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What the columns mean.
+    pub layout: Layout,
+    /// Columns with other names than the layout's, as in `prompt = "question"`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, String>,
+    /// What happens at a row that cannot be used.
+    pub on_bad_row: OnBadRow,
+    /// Rows to draw at random, so that a dataset larger than memory can be used; all of them when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_rows: Option<Count>,
+    /// A prompt or response of more characters makes a row bad; none when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_characters: Option<Count>,
+}
+
+/// What happens at a row that cannot be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBadRow {
+    /// The run stops, after all rows were looked at.
+    #[default]
+    Error,
+    /// It is left out, counted and listed.
+    Skip,
+}
+
+/// Faults that a message spells out.
+const SPELLED_OUT: usize = 5;
+
+/// The examples of the files at `dataset.path`, in their order, and the rows that are none.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn examples(dataset: &super::Config) -> Result<(Vec<Example>, Vec<Skipped>)> {
+    let config = dataset.records.clone().unwrap_or_default();
+    let mut rng = ChaCha8Rng::seed_from_u64(dataset.seed);
+    let (mut kept, mut skipped): (Vec<(usize, Example)>, _) = (Vec::new(), Vec::new());
+    let mut seen = 0;
+    rows::read(&dataset.path, &mut |place, row| {
+        let row = row.map_err(|message| (Kind::Unreadable, message));
+        match row.and_then(|row| config.layout.example(&row, &config.columns)).and_then(|example| config.short(example))
+        {
+            Ok(example) => {
+                seen += 1;
+                // Reservoir sampling: every row so far is kept with the same probability.
+                match config.max_rows.map(Count::get) {
+                    Some(room) if kept.len() >= room => {
+                        let at = rng.random_range(0..seen);
+                        if at < room {
+                            kept[at] = (seen, example);
+                        }
+                    }
+                    _ => kept.push((seen, example)),
+                }
+            }
+            Err((kind, message)) => skipped.push(Skipped { kind, place: place.to_string(), message }),
+        }
+        true
+    })?;
+    kept.sort_by_key(|(number, _)| *number);
+    Ok((kept.into_iter().map(|(_, example)| example).collect(), skipped))
+}
+
+impl Config {
+    fn short(&self, example: Example) -> Result<Example, Fault> {
+        let Some(most) = self.max_characters.map(Count::get) else { return Ok(example) };
+        let sides = example.pair.iter().flatten().chain(&example.response).chain(&example.revised);
+        let longest = sides.chain([&example.prompt]).map(|text| text.chars().count()).max().unwrap_or(0);
+        if longest > most {
+            return Err((Kind::TooLong, format!("expected at most {most} characters, found {longest}")));
+        }
+        Ok(example)
+    }
+}
+
+/// Reads the dataset and splits it by prompt: rows with the same prompt are on the same side.
+///
+/// # Errors
+/// When a file cannot be read, a row is bad and must not be, or there are too few prompts.
+pub fn read(config: &super::Config) -> Result<Dataset> {
+    let (examples, skipped) = examples(config)?;
+    let shown = config.path.display();
+    if config.records.as_ref().is_none_or(|records| records.on_bad_row == OnBadRow::Error) && !skipped.is_empty() {
+        bail!("`{shown}`: {}", spelled(&skipped, examples.len()));
+    }
+    let mut prompts: Vec<(String, Vec<Example>)> = Vec::new();
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    for example in examples {
+        let place = *places.entry(example.prompt.clone()).or_insert_with(|| {
+            prompts.push((example.prompt.clone(), Vec::new()));
+            prompts.len() - 1
+        });
+        prompts[place].1.push(example);
+    }
+    let (tests, validations) = (config.test_prompts.get(), config.validation_prompts.get());
+    ensure!(
+        prompts.len() > tests + validations,
+        "`{shown}`: expected more than {} different prompts ({validations} `validation_prompts`, {tests} `test_prompts` and one \
+         to train on), found {}",
+        tests + validations,
+        prompts.len(),
+    );
+    let mut order: Vec<usize> = (0..prompts.len()).collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(config.seed));
+    let (test, rest) = order.split_at(tests);
+    let (validation, rest) = rest.split_at(validations);
+    let train = &rest[..rest.len().min(config.train_prompts.get())];
+    let named = |split: &[usize]| split.iter().map(|&i| prompt(i, &prompts[i].0)).collect();
+    let mut data = Dataset {
+        train: named(train),
+        validation: named(validation),
+        test: named(test),
+        skipped,
+        ..Dataset::default()
+    };
+    let imitated = rest.iter().flat_map(|&i| &prompts[i].1).filter_map(|example| {
+        Some(Demonstration { prompt: example.prompt.clone(), response: example.response.clone()? })
+    });
+    data.demonstrations = imitated.take(config.demonstrations.get()).collect();
+    ensure!(!data.demonstrations.is_empty(), "`{shown}`: expected responses to imitate, found prompts only");
+    let of = |split: &[usize]| {
+        let examples = split.iter().flat_map(|&i| prompts[i].1.iter().map(move |example| (i, example)));
+        let examples: Vec<(usize, &Example)> = examples.collect();
+        let preferences = examples.iter().filter_map(|&(i, example)| preference(i, example)).collect::<Vec<_>>();
+        let edits = examples.iter().filter_map(|&(i, example)| edit(i, example)).collect::<Vec<_>>();
+        (preferences, edits)
+    };
+    (data.preferences, data.edits) = of(train);
+    (data.held_out_preferences, data.held_out_edits) = of(&[validation, test].concat());
+    Ok(data)
+}
+
+/// What is wrong with rows: how many of which kind, and the first of them.
+#[must_use]
+pub fn spelled(skipped: &[Skipped], fine: usize) -> String {
+    let mut kinds: BTreeMap<Kind, usize> = BTreeMap::new();
+    for row in skipped {
+        *kinds.entry(row.kind).or_default() += 1;
+    }
+    let counts: Vec<_> = kinds.iter().map(|(kind, n)| format!("{n} {}", kind.words())).collect();
+    let (bad, all) = (skipped.len(), skipped.len() + fine);
+    let mut lines = vec![format!("{bad} of {all} rows cannot be used ({})", counts.join(", "))];
+    lines.extend(skipped.iter().take(SPELLED_OUT).map(|row| format!("  {}: {}", row.place, row.message)));
+    if bad > SPELLED_OUT {
+        lines.push(format!("  and {} more", bad - SPELLED_OUT));
+    }
+    lines.push("`dataset.records.on_bad_row = \"skip\"` leaves them out and reports them".to_owned());
+    lines.join("\n")
+}
+
+fn prompt(index: usize, text: &str) -> Prompt {
+    Prompt { id: index as u64, text: text.to_owned(), facts: Vec::new() }
+}
+
+fn response(text: &str) -> Response {
+    Response { text: text.to_owned(), ids: Vec::new(), finished: true }
+}
+
+fn preference(index: usize, example: &Example) -> Option<Preference> {
+    let [chosen, rejected] = example.pair.as_ref()?;
+    let prompt = prompt(index, &example.prompt);
+    Some(Preference { prompt, chosen: response(chosen), rejected: response(rejected), noticed: Vec::new() })
+}
+
+/// The less preferred response and its revision, where that changed anything.
+fn edit(index: usize, example: &Example) -> Option<Edit> {
+    let (Some([_, original]), Some(edited)) = (&example.pair, &example.revised) else { return None };
+    (original != edited).then(|| Edit {
+        prompt: prompt(index, &example.prompt),
+        original: response(original),
+        edited: response(edited),
+        error_spans: Vec::new(),
+    })
+}

@@ -1,0 +1,228 @@
+//! The rows of files, one after another, whatever the files are: a file larger than memory is never held.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use polars::prelude::{AnyValue, DataFrame, IpcReader, ParquetReader, SerReader};
+use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::files::{Kind, expand, open};
+
+/// One row: its columns by name.
+pub type Row = Map<String, Value>;
+
+/// Where a row stands: the file, and its line or number from 1.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The file.
+    pub file: String,
+    /// What `number` counts: `line` or `row`.
+    pub unit: &'static str,
+    /// From 1.
+    pub number: usize,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "`{}`, {} {}", self.file, self.unit, self.number)
+    }
+}
+
+/// Rows that are read at a time from columnar files.
+const SLICE: usize = 4096;
+
+/// Gives every row of the files that `path` means to `take`, or why it cannot be read, until `take` says that it is enough.
+///
+/// # Errors
+/// When a file cannot be read at all; what is wrong with a single row goes to `take`.
+pub fn read(path: &Path, take: &mut dyn FnMut(Place, Result<Row, String>) -> bool) -> Result<()> {
+    for file in expand(path)? {
+        let (kind, text) = open(&file)?;
+        let shown = file.display().to_string();
+        let mut take = |unit, number, row| take(Place { file: shown.clone(), unit, number }, row);
+        let more = match kind {
+            Kind::JsonLines => lines(text, &mut take),
+            Kind::JsonArray => array(text, &mut take),
+            Kind::Separated(separator) => separated(text, separator, &mut take),
+            Kind::Parquet => parquet(&file, &mut take),
+            Kind::Arrow => arrow(&file, &mut take),
+        };
+        if !more.with_context(|| format!("`{}`", file.display()))? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A row with its unit and number; false when it was enough.
+type Take<'a> = &'a mut dyn FnMut(&'static str, usize, Result<Row, String>) -> bool;
+
+fn row(value: Value) -> Result<Row, String> {
+    match value {
+        Value::Object(row) => Ok(row),
+        other => Err(format!("expected an object, found {}", named(&other))),
+    }
+}
+
+/// What kind of value that is, for messages.
+#[must_use]
+pub fn named(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+fn lines(mut text: Box<dyn BufRead>, take: Take) -> Result<bool> {
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        if text.read_until(b'\n', &mut line).with_context(|| format!("line {number}"))? == 0 {
+            break;
+        }
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let found = match std::str::from_utf8(&line) {
+            Err(error) => Err(format!("expected UTF-8, found other bytes from byte {}", error.valid_up_to() + 1)),
+            Ok(line) => serde_json::from_str(line).map_err(|error| bare(&error)).and_then(row),
+        };
+        if !take("line", number, found) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// A message of `serde_json` without its place, which counts from the row.
+fn bare(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&place).map_or(text.clone(), |bare| format!("{bare} (column {})", error.column()))
+}
+
+fn array(text: Box<dyn BufRead>, take: Take) -> Result<bool> {
+    struct Rows<'a>(Take<'a>);
+
+    impl<'de> Visitor<'de> for Rows<'_> {
+        type Value = bool;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+            f.write_str("an array of objects")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<bool, A::Error> {
+            let mut number = 0;
+            while let Some(value) = seq.next_element::<Value>()? {
+                number += 1;
+                if !(self.0)("row", number, row(value)) {
+                    while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
+    }
+
+    impl<'de> DeserializeSeed<'de> for Rows<'_> {
+        type Value = bool;
+
+        fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+            deserializer.deserialize_seq(self)
+        }
+    }
+
+    let mut deserializer = serde_json::Deserializer::from_reader(text);
+    let more = Rows(take).deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(more)
+}
+
+fn separated(text: Box<dyn BufRead>, separator: u8, take: Take) -> Result<bool> {
+    let mut reader = csv::ReaderBuilder::new().delimiter(separator).flexible(true).from_reader(text);
+    let names = reader.headers().context("the line with the names")?.clone();
+    let mut record = csv::StringRecord::new();
+    loop {
+        let number = usize::try_from(reader.position().line()).unwrap_or(usize::MAX);
+        let found = match reader.read_record(&mut record) {
+            Ok(false) => return Ok(true),
+            Ok(true) if record.len() != names.len() => {
+                Err(format!("expected {} values, found {}", names.len(), record.len()))
+            }
+            Ok(true) => Ok(names.iter().zip(&record).map(|(name, value)| (name.to_owned(), value.into())).collect()),
+            Err(error) if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) => {
+                Err("expected UTF-8, found other bytes".to_owned())
+            }
+            Err(error) => return Err(error.into()),
+        };
+        // A quoted value may hold line breaks: a record is named by the line that it begins on.
+        let number = record.position().filter(|_| found.is_ok()).map_or(number, |at| at.line() as usize);
+        if !take("line", number, found) {
+            return Ok(false);
+        }
+    }
+}
+
+fn parquet(path: &Path, take: Take) -> Result<bool> {
+    let reader = || Ok::<_, anyhow::Error>(ParquetReader::new(BufReader::new(File::open(path)?)));
+    let rows = reader()?.num_rows()?;
+    for first in (0..rows).step_by(SLICE) {
+        let frame = reader()?.with_slice(Some((first, SLICE))).finish()?;
+        if !table(&frame, first, take)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn arrow(path: &Path, take: Take) -> Result<bool> {
+    table(&IpcReader::new(File::open(path)?).finish()?, 0, take)
+}
+
+fn table(frame: &DataFrame, first: usize, take: Take) -> Result<bool> {
+    for i in 0..frame.height() {
+        let mut row = Row::new();
+        for column in frame.columns() {
+            let value = column.get(i).map_err(|error| anyhow!("column `{}`: {error}", column.name()))?;
+            row.insert(column.name().to_string(), json(&value));
+        }
+        if !take("row", first + i + 1, Ok(row)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// A cell of a columnar file as JSON.
+fn json(value: &AnyValue) -> Value {
+    match value {
+        AnyValue::Null => Value::Null,
+        AnyValue::Boolean(value) => (*value).into(),
+        AnyValue::String(text) => (*text).into(),
+        AnyValue::StringOwned(text) => text.as_str().into(),
+        AnyValue::List(series) => (0..series.len()).map(|i| series.get(i).map_or(Value::Null, |v| json(&v))).collect(),
+        AnyValue::Struct(..) | AnyValue::StructOwned(_) => {
+            let (mut values, names) = (Vec::new(), fields(value));
+            value._materialize_struct_av(&mut values);
+            names.into_iter().zip(values.iter().map(json)).collect::<Row>().into()
+        }
+        AnyValue::Float32(_) | AnyValue::Float64(_) => value.extract::<f64>().map_or(Value::Null, Value::from),
+        whole if whole.is_integer() => whole.extract::<i64>().map_or(Value::Null, Value::from),
+        other => other.to_string().into(),
+    }
+}
+
+fn fields(value: &AnyValue) -> Vec<String> {
+    match value {
+        AnyValue::Struct(_, _, fields) => fields.iter().map(|field| field.name().to_string()).collect(),
+        AnyValue::StructOwned(owned) => owned.1.iter().map(|field| field.name().to_string()).collect(),
+        _ => Vec::new(),
+    }
+}

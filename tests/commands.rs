@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use runner::model::{Batch, Model, Pair};
+use runner::model::{Batch, Config, Model, Pair};
 use runner::store::{Artefact, Store};
 use serde_json::{Value, json};
 
@@ -120,7 +120,7 @@ fn ids(value: &Value) -> Vec<u32> {
 }
 
 fn model(artefact: &Artefact) -> Model {
-    let config = serde_json::from_value(artefact.manifest.config["setting"]["model"].clone()).unwrap();
+    let config: Config = serde_json::from_value(artefact.manifest.config["setting"]["model"].clone()).unwrap();
     Model::from_bytes(&artefact.read_bytes("model.safetensors").unwrap(), &config, &burn::tensor::Device::flex())
         .unwrap()
 }
@@ -267,7 +267,7 @@ fn only_models_are_opened() {
     assert!(ask("sft/seed=1").contains("did you mean `sft/seed=0`?"));
     assert!(
         ask("reward/token/budget=8/seed=0")
-            .contains("expected a language model (a result of `sft` or `ppo`), found a reward model")
+            .contains("expected a language model (a result of `sft` or `ppo`, or a `ForCausalLM`), found a reward model")
     );
     assert!(ask(".").contains("expected the folder of a result (`STORE/results/STAGE/KEY`), found `.`"));
 }

@@ -28,10 +28,10 @@ fn widen(values: &[f32]) -> Vec<f64> {
 
 /// The decoder once more, one row at a time in `f64` loops: weights row by row, logits of every position.
 mod naive {
-    use runner::model::Config;
+    use runner::model::architecture::{Architecture, Positions, Rope};
 
-    pub fn logits(config: &Config, weights: &[Vec<f64>], ids: &[u32]) -> Vec<Vec<f64>> {
-        let h = config.hidden_size.get();
+    pub fn logits(config: &Architecture, weights: &[Vec<f64>], ids: &[u32]) -> Vec<Vec<f64>> {
+        let h = config.hidden_size;
         let mut x: Vec<Vec<f64>> = ids.iter().map(|&id| weights[0][id as usize * h..][..h].to_vec()).collect();
         for layer in weights[1..weights.len() - 2].chunks_exact(9) {
             let normed: Vec<Vec<f64>> = x.iter().map(|x| norm(config, x, &layer[0])).collect();
@@ -49,9 +49,9 @@ mod naive {
     }
 
     #[allow(clippy::many_single_char_names, reason = "the letters of the formula")]
-    fn attention(config: &Config, x: &[Vec<f64>], projections: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let (heads, d) = (config.num_attention_heads.get(), config.head_dim());
-        let shared = heads / config.num_key_value_heads.get();
+    fn attention(config: &Architecture, x: &[Vec<f64>], projections: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let (heads, d) = (config.num_attention_heads, config.head_dim);
+        let shared = heads / config.num_key_value_heads;
         let rotated = |w: &[f64]| -> Vec<Vec<f64>> {
             x.iter().enumerate().map(|(t, x)| rotate(config, t, &times(x, w))).collect()
         };
@@ -78,12 +78,15 @@ mod naive {
         (0..x.len()).map(at).collect()
     }
 
-    fn rotate(config: &Config, position: usize, x: &[f64]) -> Vec<f64> {
-        let d = config.head_dim();
+    fn rotate(config: &Architecture, position: usize, x: &[f64]) -> Vec<f64> {
+        let d = config.head_dim;
+        let Positions::Rotary { global: Rope { theta, .. }, .. } = &config.positions else {
+            panic!("expected rotation")
+        };
         let mut out = x.to_vec();
         for (head, out) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)) {
             for i in 0..d / 2 {
-                let angle = position as f64 * config.rope_theta.get().powf(-2.0 * i as f64 / d as f64);
+                let angle = position as f64 * theta.powf(-2.0 * i as f64 / d as f64);
                 let (a, b) = (head[i], head[i + d / 2]);
                 out[i] = a * angle.cos() - b * angle.sin();
                 out[i + d / 2] = b * angle.cos() + a * angle.sin();
@@ -92,9 +95,9 @@ mod naive {
         out
     }
 
-    fn norm(config: &Config, x: &[f64], weight: &[f64]) -> Vec<f64> {
+    fn norm(config: &Architecture, x: &[f64], weight: &[f64]) -> Vec<f64> {
         let mean_square = x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64;
-        let scale = (mean_square + config.rms_norm_eps.get()).sqrt();
+        let scale = (mean_square + config.norm_eps).sqrt();
         x.iter().zip(weight).map(|(x, w)| x / scale * w).collect()
     }
 

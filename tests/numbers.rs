@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use burn::tensor::Device;
-use runner::model::{Batch, Model, Pair, weights};
+use runner::model::{Batch, Config, Model, Pair, weights};
 use runner::text::Tokenizer;
 use serde_json::{Value, from_value};
 use tiny::{Lab, Said};
@@ -63,7 +63,7 @@ fn kl_is_that_of_the_models_on_fresh_responses_to_test_prompts() {
         let cell = format!("token/kl=0.1/budget=24/seed={seed}");
         let (responses, policy) = (format!("responses/{cell}"), format!("ppo/{cell}"));
         let setting = json(&responses, "manifest.json")["config"]["setting"].clone();
-        let config = from_value(setting["model"].clone()).unwrap();
+        let config: Config = from_value(setting["model"].clone()).unwrap();
         let load = |label: &str| {
             Model::from_bytes(&fs::read(result(label).join("model.safetensors")).unwrap(), &config, &Device::flex())
                 .unwrap()

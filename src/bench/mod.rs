@@ -21,7 +21,7 @@ use serde::Serialize;
 pub use rates::{Rates, rates};
 
 use crate::compute::Crew;
-use crate::model::{Config, Model};
+use crate::model::{Architecture, Config, Model};
 use crate::units::Count;
 
 /// What can be measured.
@@ -113,11 +113,11 @@ impl Bench {
             "expected a vocabulary of more than {FIRST_ORDINARY} ids, found {}",
             vocab.get()
         );
-        Ok(Self::of(&architecture([layers, hidden, heads, ff]), settings, device))
+        Ok(Self::of(&Architecture::from(&architecture([layers, hidden, heads, ff])), settings, device))
     }
 
     /// The same with an architecture of its own, whatever `settings` say of its sizes.
-    fn of(architecture: &Config, settings: Settings, device: &Device) -> Self {
+    fn of(architecture: &Architecture, settings: Settings, device: &Device) -> Self {
         let model = random_model(architecture, settings.vocab.get(), settings.seed, device);
         Self { crew: Crew::new(settings.threads.get()), settings, model }
     }
@@ -183,10 +183,10 @@ fn token_rows(rows: usize, length: usize, vocab: usize, seed: u64) -> Vec<Vec<u3
     (0..rows).map(|_| (0..length).map(|_| id()).collect()).collect()
 }
 
-fn random_model(config: &Config, vocab: usize, seed: u64, device: &Device) -> Model {
+fn random_model(config: &Architecture, vocab: usize, seed: u64, device: &Device) -> Model {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let normal = Normal::new(0.0_f32, 0.02).expect("a finite deviation");
-    let weights = Model::shapes(config, vocab, vocab).into_iter().map(|(name, shape)| {
+    let weights = config.shapes(vocab, vocab).into_iter().map(|(name, shape)| {
         if name.ends_with("norm") {
             return Tensor::ones(shape, device);
         }
@@ -261,6 +261,9 @@ mod tests {
     #[test]
     fn the_tiny_model_has_the_peers_parameters() {
         let sizes = [2, 96, 4, 256].map(|n: i64| Count::try_from(n).unwrap());
-        assert_eq!(random_model(&architecture(sizes), 512, 0, &Device::flex()).parameters(), 319_968);
+        assert_eq!(
+            random_model(&Architecture::from(&architecture(sizes)), 512, 0, &Device::flex()).parameters(),
+            319_968
+        );
     }
 }

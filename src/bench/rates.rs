@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use serde::Serialize;
 
 use super::{Bench, Measured, Part, Settings};
-use crate::model::Config;
+use crate::model::Architecture;
 use crate::model::flops::{Rows, forward, sampling};
 use crate::units::Count;
 
@@ -24,13 +24,13 @@ const SECONDS: f64 = 1.5;
 
 /// Measures `model` with a vocabulary of `vocab` ids on rows of `lengths` (prompt, response) tokens.
 #[must_use]
-pub fn rates(model: &Config, vocab: usize, lengths: [usize; 2], threads: usize, device: &Device) -> Rates {
+pub fn rates(model: &Architecture, vocab: usize, lengths: [usize; 2], threads: usize, device: &Device) -> Rates {
     let count = |n: usize| Count::try_from(i64::try_from(n.max(1)).unwrap_or(i64::MAX)).expect("at least one");
     let settings = Settings {
-        layers: model.num_hidden_layers,
-        hidden: model.hidden_size,
-        heads: model.num_attention_heads,
-        ff: model.intermediate_size,
+        layers: count(model.num_hidden_layers),
+        hidden: count(model.hidden_size),
+        heads: count(model.num_attention_heads),
+        ff: count(model.intermediate_size),
         vocab: count(vocab.max(super::FIRST_ORDINARY + 1)),
         batch: count(16 * threads),
         prompt: count(lengths[0]),

@@ -1,10 +1,11 @@
-//! `runner generate`: what a trained policy answers.
+//! `runner generate`: what a policy answers.
 //!
-//! Sampling is `model`'s; which weights and which tokenizer, the store says.
+//! Sampling is `model`'s; which weights and which tokenizer, the store or a checkpoint folder says.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -20,11 +21,14 @@ pub(super) struct GenerateArgs {
     #[command(flatten)]
     model: ModelArgs,
     /// A prompt; may be given several times
-    #[arg(long = "prompt", value_name = "TEXT", required_unless_present = "input")]
+    #[arg(long = "prompt", value_name = "TEXT", required_unless_present_any = ["input", "chat"])]
     prompts: Vec<String>,
     /// JSON Lines with a `prompt` (text) or `prompt_ids`; `-` is stdin
     #[arg(long, value_name = "FILE", conflicts_with = "prompts")]
     input: Option<PathBuf>,
+    /// A conversation to continue, by the model's chat template: a JSON list of messages with `role` and `content`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompts", "input"])]
+    chat: Option<PathBuf>,
     /// Always take the most probable token
     #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p"])]
     greedy: bool,
@@ -100,31 +104,53 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
 
 /// Each prompt's text, where it has one, and its ids.
 fn prompts(args: &GenerateArgs, model: &Opened) -> Result<Vec<(Value, Vec<u32>)>, Failure> {
+    if let Some(path) = &args.chat {
+        let prompt = conversation(path, model).map_err(|error| Failure::usage(format!("{error:#}")))?;
+        return Ok(vec![prompt]);
+    }
     let Some(path) = &args.input else {
-        return Ok(args.prompts.iter().map(|prompt| (json!(prompt), encoded(prompt, model))).collect());
+        return args.prompts.iter().map(|prompt| Ok((json!(prompt), encoded(prompt, model)?))).collect();
     };
-    let ids = |line: Line| match line {
+    let ids = |number: usize, line: Line| match line {
         Line { prompt_ids: Some(ids), prompt } => {
             if ids.is_empty() {
-                return Err("expected at least one id in `prompt_ids`, found none".to_owned());
+                return Err(stored::fault(path, number, "expected at least one id in `prompt_ids`, found none"));
             }
-            stored::known(&ids, "prompt_ids", model).map(|()| (json!(prompt), ids))
+            let known = stored::known(&ids, "prompt_ids", model).map_err(|error| stored::fault(path, number, error));
+            known.map(|()| (json!(prompt), ids))
         }
-        Line { prompt: Some(prompt), .. } => Ok((json!(prompt), encoded(&prompt, model))),
-        Line { .. } => Err("expected `prompt` or `prompt_ids`, found neither".to_owned()),
+        Line { prompt: Some(prompt), .. } => encoded(&prompt, model).map(|ids| (json!(prompt), ids)),
+        Line { .. } => Err(stored::fault(path, number, "expected `prompt` or `prompt_ids`, found neither")),
     };
     let rows = stored::rows(path)?;
-    rows.into_iter().map(|(line, row)| ids(row).map_err(|error| stored::fault(path, line, error))).collect()
+    rows.into_iter().map(|(number, row)| ids(number, row)).collect()
+}
+
+/// The conversation in the file at `path` as the model's chat template writes it, up to where the assistant answers.
+fn conversation(path: &Path, model: &Opened) -> Result<(Value, Vec<u32>)> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{shown}`"))?;
+    let messages: Value = serde_json::from_str(&text).with_context(|| format!("in `{shown}`"))?;
+    let messages = messages.get("messages").cloned().unwrap_or(messages);
+    let template = model.chat().context("the model has no chat template")?;
+    let text = template.render(&messages, true).with_context(|| format!("in `{shown}`"))?.text;
+    let ids = model.tokenizer().encode(&text);
+    ensure!(!ids.is_empty(), "the chat template makes no token of the messages in `{shown}`");
+    Ok((json!(text), ids))
 }
 
 /// A prompt's ids; says so where the model is shown its end only.
-fn encoded(prompt: &str, model: &Opened) -> Vec<u32> {
-    let (tokenizer, limit) = (model.tokenizer(), model.max_prompt_tokens());
-    let (ids, all) = (tokenizer.encode_prompt(prompt, limit), tokenizer.encode(prompt).len() + 1);
+fn encoded(prompt: &str, model: &Opened) -> Result<Vec<u32>, Failure> {
+    let tokenizer = model.tokenizer();
+    let (ids, all) = (model.prompt_ids(prompt), tokenizer.encode(prompt).len() + tokenizer.begin().len());
     if all > ids.len() {
+        let limit = ids.len();
         note(format!(
             "warning: the model takes prompts of at most {limit} tokens, found {all}; it sees the end of `{prompt}`"
         ));
     }
-    ids
+    if ids.is_empty() {
+        return Err(Failure::usage("expected at least one token in the prompt, found none".to_owned()));
+    }
+    Ok(ids)
 }

@@ -74,7 +74,7 @@ fn ids(line: Line, model: &Opened) -> Result<Row, String> {
     let tokenizer = model.tokenizer();
     let prompt = match (line.prompt_ids, line.prompt) {
         (Some(ids), _) => ids,
-        (None, Some(text)) => tokenizer.encode_prompt(&text, model.max_prompt_tokens()),
+        (None, Some(text)) => model.prompt_ids(&text),
         (None, None) => return Err("expected `prompt` or `prompt_ids`, found neither".to_owned()),
     };
     let response = match (line.response_ids, line.response) {
@@ -92,6 +92,7 @@ fn ids(line: Line, model: &Opened) -> Result<Row, String> {
         }
         stored::known(ids, &format!("{what}_ids"), model)?;
     }
+    model.fits(prompt.len() + response.len()).map_err(|error| error.to_string())?;
     Ok(Row { id: line.id, prompt, response })
 }
 

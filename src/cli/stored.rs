@@ -1,4 +1,4 @@
-//! What `runner generate` and `runner score` share: finding a stored model, reading JSON Lines.
+//! What `runner generate` and `runner score` share: finding a model, reading JSON Lines.
 
 use std::fs;
 use std::io::{self, Read};
@@ -9,15 +9,20 @@ use serde::de::DeserializeOwned;
 
 use super::output::Failure;
 use super::{StoreArgs, inspect};
+use crate::compute::DeviceName;
+use crate::model::pretrained::CONFIG;
 use crate::stage::Opened;
 use crate::store::{Artefact, Key, Lookup, Store};
 
 /// The model, for every command that uses one.
 #[derive(Args)]
 pub(super) struct ModelArgs {
-    /// A stage's label, the first digits of a key, or the folder of a result
+    /// A stage's label, the first digits of a key, the folder of a result, or a checkpoint folder with a `config.json`
     #[arg(long, value_name = "KEY-OR-LABEL-OR-DIR")]
     model: String,
+    /// Where a checkpoint folder is computed; a result says itself
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    device: DeviceName,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -25,6 +30,10 @@ pub(super) struct ModelArgs {
 impl ModelArgs {
     pub(super) fn open(&self) -> Result<Opened, Failure> {
         let dir = Path::new(&self.model);
+        let refused = |error: anyhow::Error| Failure::usage(format!("`{}`: {error:#}", self.model));
+        if dir.join(CONFIG).is_file() {
+            return Opened::checkpoint(dir, self.device).map_err(refused);
+        }
         let (store, artefact) = if dir.is_dir() {
             folder(dir)?
         } else {
@@ -32,15 +41,18 @@ impl ModelArgs {
             let artefact = inspect::find(&store, &self.model)?;
             (store, artefact)
         };
-        Opened::open(&store, &artefact).map_err(|error| Failure::usage(format!("`{}`: {error:#}", self.model)))
+        Opened::open(&store, &artefact).map_err(refused)
     }
 }
 
 /// The result in the folder `dir`, and the store that it lies in.
 fn folder(dir: &Path) -> Result<(Store, Artefact), Failure> {
     let shown = dir.display();
-    let no_result =
-        || Failure::usage(format!("expected the folder of a result (`STORE/results/STAGE/KEY`), found `{shown}`"));
+    let no_result = || {
+        Failure::usage(format!(
+            "expected the folder of a result (`STORE/results/STAGE/KEY`) or of a checkpoint (with a `{CONFIG}`), found `{shown}`"
+        ))
+    };
     let dir = dir.canonicalize().map_err(|error| Failure::usage(format!("cannot open `{shown}`: {error}")))?;
     let name = |dir: Option<&Path>| Some(dir?.file_name()?.to_str()?.to_owned());
     let key = name(Some(&dir)).and_then(|name| Key::parse(&name)).ok_or_else(no_result)?;

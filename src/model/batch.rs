@@ -15,14 +15,14 @@ pub struct Pair<'a> {
 
 /// What attention may not see is moved this far down before the softmax; finite, so that a row of padding stays a
 /// number.
-const MASKED: f32 = -1e9;
+pub(super) const MASKED: f32 = -1e9;
 
 /// B rows of T = Q + R ids with positions and masks.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// Token ids, `[B, T]`.
     pub ids: Tensor<2, Int>,
-    /// Rotary positions counted from each row's first real token, `[B, T]`.
+    /// Positions counted from each row's first real token, `[B, T]`.
     pub positions: Tensor<2, Int>,
     /// Zero where a query (row) may see a key (column), a large negative number elsewhere, `[B, 1, T, T]`.
     pub attention_bias: Tensor<4>,
@@ -62,8 +62,10 @@ impl Batch {
                 ids[start + j] = i64::from(id);
                 real[start + j] = true;
             }
+            // Padding repeats the last position, which learned and dynamic positions are sure to have.
+            let last = row.prompt.len() + row.response.len() - 1;
             for (j, position) in positions[start..(i + 1) * t].iter_mut().enumerate() {
-                *position = i64::try_from(j).unwrap_or(i64::MAX);
+                *position = i64::try_from(j.min(last)).unwrap_or(i64::MAX);
             }
             for (j, &id) in row.response.iter().enumerate() {
                 response_ids[i * r + j] = i64::from(id);

@@ -1,4 +1,5 @@
-//! A Llama-style decoder: RMSNorm, rotary positions, grouped-query attention, SwiGLU, and one linear head.
+//! A decoder: norms, positions, grouped-query attention, an MLP, and one linear head; the variations are
+//! `architecture`'s.
 //!
 //! The head decides what the model is: V outputs a language model, one output a value or reward model, two outputs a
 //! token classifier.
@@ -8,28 +9,17 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
+use super::architecture::{Architecture, Head, Norm, Part, Positions};
+use super::layer::{Cached, Layer, Views, layer_norm};
 use super::{Batch, Config};
-use crate::compute::fused::{self, attention, matmul, rms_norm, rotate, swiglu};
-
-/// Weight matrices of one layer, in the order in which they stand in [`Model::weights`].
-const LAYER: [&str; 9] = [
-    "input_layernorm",
-    "self_attn.q_proj",
-    "self_attn.k_proj",
-    "self_attn.v_proj",
-    "self_attn.o_proj",
-    "post_attention_layernorm",
-    "mlp.gate_proj",
-    "mlp.up_proj",
-    "mlp.down_proj",
-];
+use crate::compute::fused::{self, matmul, rms_norm};
 
 /// A decoder with a head.
 #[derive(Clone, Debug)]
 pub struct Model {
-    /// The architecture.
-    pub config: Config,
-    /// Embedding, nine matrices a layer, final norm, head. Linear layers are `[inputs, outputs]`, norms `[1, H]`.
+    /// What it is made of.
+    pub config: Architecture,
+    /// Embeddings, the layers, final norm, head. Linear layers are `[inputs, outputs]`, norms and biases `[1, n]`.
     pub weights: Vec<Tensor<2>>,
 }
 
@@ -42,33 +32,16 @@ pub struct Cache {
     pub columns: usize,
 }
 
-/// One layer of a cache.
-struct Cached<'a> {
-    columns: usize,
-    layer: &'a mut (Tensor<4>, Tensor<4>),
-}
-
-impl Cached<'_> {
-    /// Writes the keys and values of new columns and returns those of all columns so far.
-    fn extend(self, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
-        let (keys, values) = self.layer;
-        let [b, heads, t, d] = k.dims();
-        let range = [0..b, 0..heads, self.columns..self.columns + t, 0..d];
-        *keys = keys.extract().slice_assign(range.clone(), k);
-        *values = values.extract().slice_assign(range, v);
-        let columns = self.columns + t;
-        (keys.clone().narrow(2, 0, columns), values.clone().narrow(2, 0, columns))
-    }
-}
-
 impl Model {
     /// A freshly initialised model: embedding and head N(0, 0.02), matrices N(0, 1/inputs), those that write to the
     /// residual stream divided by sqrt(2 layers), norms one.
     #[must_use]
     pub fn init(config: &Config, vocab_size: usize, outputs: usize, seed: u64, device: &Device) -> Self {
+        let config = Architecture::from(config);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let residual = (2.0 * config.num_hidden_layers.get() as f32).sqrt().recip();
-        let weights = Self::shapes(config, vocab_size, outputs)
+        let residual = (2.0 * config.num_hidden_layers as f32).sqrt().recip();
+        let weights = config
+            .shapes(vocab_size, outputs)
             .into_iter()
             .map(|(name, [rows, columns])| {
                 let std = match name.as_str() {
@@ -84,45 +57,28 @@ impl Model {
                 }
             })
             .collect();
-        Self { config: config.clone(), weights }
+        Self { config, weights }
     }
 
     /// The same trunk under a new head of `outputs` columns, drawn from N(0, `std`); zero for `std` zero.
     #[must_use]
     pub fn with_head(&self, outputs: usize, std: f32, seed: u64) -> Self {
-        let mut model = self.clone();
         let device = self.device();
-        let shape = [self.config.hidden_size.get(), outputs];
+        let shape = [self.config.hidden_size, outputs];
         let head = if std == 0.0 {
             Tensor::zeros(shape, &device)
         } else {
             normal(&mut ChaCha8Rng::seed_from_u64(seed), shape, std, &device)
         };
-        *model.weights.last_mut().expect("a model has a head") = head;
-        model
-    }
-
-    /// Name and shape of every weight, in order.
-    #[must_use]
-    pub fn shapes(config: &Config, vocab_size: usize, outputs: usize) -> Vec<(String, [usize; 2])> {
-        let (h, f) = (config.hidden_size.get(), config.intermediate_size.get());
-        let (q, kv) = (
-            config.num_attention_heads.get() * config.head_dim(),
-            config.num_key_value_heads.get() * config.head_dim(),
-        );
-        let layer = [[1, h], [h, q], [h, kv], [h, kv], [q, h], [1, h], [h, f], [h, f], [f, h]];
-        let mut shapes = vec![("embed_tokens".to_owned(), [vocab_size, h])];
-        for i in 0..config.num_hidden_layers.get() {
-            shapes.extend(LAYER.iter().zip(layer).map(|(name, shape)| (format!("layers.{i}.{name}"), shape)));
-        }
-        shapes.extend([("norm".to_owned(), [1, h]), ("head".to_owned(), [h, outputs])]);
-        shapes
+        let trunk = &self.weights[..self.weights.len() - self.config.head_weights()];
+        let weights = trunk.iter().cloned().chain([head]).collect();
+        Self { config: self.config.headed(), weights }
     }
 
     /// The names of this model's weights, in order.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        Self::shapes(&self.config, self.vocab_size(), self.outputs()).into_iter().map(|(name, _)| name).collect()
+        self.config.shapes(self.vocab_size(), self.outputs()).into_iter().map(|(name, _)| name).collect()
     }
 
     /// Ids that the embedding knows, V.
@@ -134,7 +90,10 @@ impl Model {
     /// Columns of the head.
     #[must_use]
     pub fn outputs(&self) -> usize {
-        self.head().dims()[1]
+        match self.config.head {
+            Head::Tied => self.vocab_size(),
+            Head::Linear | Head::Biased => self.weights.last().map_or(0, |head| head.dims()[1]),
+        }
     }
 
     /// Numbers in all weights.
@@ -202,19 +161,26 @@ impl Model {
     #[must_use]
     pub fn project(&self, hidden: Tensor<3>) -> Tensor<3> {
         let [b, n, h] = hidden.dims();
-        matmul(hidden.reshape([b * n, h]), self.head().clone()).reshape([b, n, self.outputs()])
-    }
-
-    fn head(&self) -> &Tensor<2> {
-        self.weights.last().expect("a model has a head")
+        let hidden = hidden.reshape([b * n, h]);
+        let last = self.weights.len() - 1;
+        let outputs = match self.config.head {
+            Head::Tied => matmul(hidden, self.weights[0].clone().transpose()),
+            Head::Linear => matmul(hidden, self.weights[last].clone()),
+            Head::Biased => matmul(hidden, self.weights[last - 1].clone()) + self.weights[last].clone(),
+        };
+        let outputs = match self.config.logit_softcap {
+            Some(cap) => (outputs / cap).tanh() * cap,
+            None => outputs,
+        };
+        outputs.reshape([b, n, self.outputs()])
     }
 
     /// An empty cache for `rows` rows of at most `capacity` tokens.
     #[must_use]
     pub fn cache(&self, rows: usize, capacity: usize) -> Cache {
-        let shape = [rows, self.config.num_key_value_heads.get(), capacity, self.config.head_dim()];
+        let shape = [rows, self.config.num_key_value_heads, capacity, self.config.head_dim];
         let zeros = || Tensor::zeros(shape, &self.device());
-        Cache { layers: (0..self.config.num_hidden_layers.get()).map(|_| (zeros(), zeros())).collect(), columns: 0 }
+        Cache { layers: (0..self.config.num_hidden_layers).map(|_| (zeros(), zeros())).collect(), columns: 0 }
     }
 
     /// Feeds the next columns of every row, reading and extending the cache; hidden states of the new columns.
@@ -241,49 +207,42 @@ impl Model {
         bias: &Tensor<4>,
         mut cache: Option<&mut Cache>,
     ) -> Tensor<3> {
-        let [b, t] = ids.dims();
-        let h = self.config.hidden_size.get();
-        let rotary = Rotary::new(&self.config, positions, &self.device());
-        let mut x = self.weights[0].clone().select(0, ids.clone().reshape([b * t]));
-        for (i, layer) in
-            self.weights[1..].chunks_exact(LAYER.len()).take(self.config.num_hidden_layers.get()).enumerate()
-        {
-            let normed = self.norm(x.clone(), &layer[0]);
+        let ([b, t], config) = (ids.dims(), &self.config);
+        let mut x = self.embedded(ids, positions);
+        let views = Views::new(config, positions, bias, &self.device());
+        let parts: Vec<Part> = config.layer().into_iter().map(|(part, _)| part).collect();
+        let layers = self.weights[config.embeddings()..].chunks_exact(parts.len()).take(config.num_hidden_layers);
+        for (index, weights) in layers.enumerate() {
+            let layer = Layer { config, index, parts: &parts, weights };
             let cached =
-                cache.as_deref_mut().map(|cache| Cached { columns: cache.columns, layer: &mut cache.layers[i] });
-            x = x + self.attention(&normed, &layer[1..5], &rotary, bias, cached);
-            let normed = self.norm(x.clone(), &layer[5]);
-            let gated = swiglu(matmul(normed.clone(), layer[6].clone()), matmul(normed, layer[7].clone()));
-            x = x + matmul(gated, layer[8].clone());
+                cache.as_deref_mut().map(|cache| Cached { columns: cache.columns, layer: &mut cache.layers[index] });
+            x = layer.run(x, views.of(config, index), cached);
         }
-        self.norm(x, &self.weights[self.weights.len() - 2]).reshape([b, t, h])
+        let trunk = &self.weights[..self.weights.len() - config.head_weights()];
+        let normed = match (config.norm, trunk) {
+            (Norm::Rms, [.., weight]) => rms_norm(x, weight.clone(), config.norm_eps),
+            (Norm::Layer, [.., weight, bias]) => layer_norm(x, weight.clone(), bias.clone(), config.norm_eps),
+            _ => unreachable!("a model ends in a norm"),
+        };
+        normed.reshape([b, t, config.hidden_size])
     }
 
-    fn norm(&self, x: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
-        rms_norm(x, weight.clone(), self.config.rms_norm_eps.get())
-    }
-
-    fn attention(
-        &self,
-        x: &Tensor<2>,
-        projections: &[Tensor<2>],
-        rotary: &Rotary,
-        bias: &Tensor<4>,
-        cached: Option<Cached>,
-    ) -> Tensor<2> {
-        let (heads, kv_heads, d) =
-            (self.config.num_attention_heads.get(), self.config.num_key_value_heads.get(), self.config.head_dim());
-        let [b, _, t, _] = bias.dims();
-        let split = |w: &Tensor<2>, n: usize| matmul(x.clone(), w.clone()).reshape([b * t, n, d]);
-        let turn = |w, n, [cos, sin]: &[Tensor<3>; 2]| rotate(split(w, n), cos.clone(), sin.clone());
-        let by_head = |x: Tensor<3>, n: usize| x.reshape([b, t, n, d]).swap_dims(1, 2);
-        let q = by_head(turn(&projections[0], heads, &rotary.queries), heads);
-        let mut k = by_head(turn(&projections[1], kv_heads, &rotary.keys), kv_heads);
-        let mut v = by_head(split(&projections[2], kv_heads), kv_heads);
-        if let Some(cached) = cached {
-            (k, v) = cached.extend(k, v);
+    fn embedded(&self, ids: &Tensor<2, Int>, positions: &Tensor<2, Int>) -> Tensor<2> {
+        let rows = ids.dims().iter().product::<usize>();
+        let x = self.weights[0].clone().select(0, ids.clone().reshape([rows]));
+        let x = match self.config.padding_id.filter(|_| self.weights[0].is_require_grad()) {
+            Some(padding) => {
+                let learns_nothing = ids.clone().reshape([rows, 1]).equal_elem(padding).expand([rows, x.dims()[1]]);
+                x.clone().mask_where(learns_nothing.autodiff(), x.detach())
+            }
+            None => x,
+        };
+        let scale = self.config.embedding_scale;
+        let x = if scale.to_bits() == 1_f64.to_bits() { x } else { x * scale };
+        match self.config.positions {
+            Positions::Learned(_) => x + self.weights[1].clone().select(0, positions.clone().reshape([rows])),
+            Positions::Rotary { .. } => x,
         }
-        matmul(attention(q, k, v, bias.clone()), projections[3].clone())
     }
 }
 
@@ -295,27 +254,6 @@ impl Model {
 pub fn gather_log_probs(logits: Tensor<3>, ids: Tensor<2, Int>) -> Tensor<2> {
     let [b, r, v] = logits.dims();
     fused::gather_log_probs(logits.reshape([b * r, v]), ids.reshape([b * r])).reshape([b, r])
-}
-
-/// Cosines and sines of the rotary position embedding [ROPE], each `[B * T, 1, d]`.
-struct Rotary {
-    keys: [Tensor<3>; 2],
-    /// Divided by `sqrt(d)`, so that the (large) scores need not be.
-    queries: [Tensor<3>; 2],
-}
-
-impl Rotary {
-    fn new(config: &Config, positions: &Tensor<2, Int>, device: &Device) -> Self {
-        let d = config.head_dim();
-        let frequencies: Vec<f32> =
-            (0..d).map(|i| config.rope_theta.get().powf(-2.0 * ((i % (d / 2)) as f64) / d as f64) as f32).collect();
-        let rows = positions.dims().iter().product::<usize>();
-        let angles = positions.clone().reshape([rows, 1, 1]).float()
-            * Tensor::<3>::from_data(TensorData::new(frequencies, [1, 1, d]), device);
-        let keys = [angles.clone().cos(), angles.sin()];
-        let queries = keys.clone().map(|x| x / (d as f64).sqrt());
-        Self { keys, queries }
-    }
 }
 
 fn normal(rng: &mut ChaCha8Rng, [rows, columns]: [usize; 2], std: f32, device: &Device) -> Tensor<2> {

@@ -3,7 +3,7 @@
 //! A product of `[n, K]` and `[K, M]` counts `2 n K M`; attention counts every column that is looked at, masked or not, since
 //! the kernels compute them all. Norms, activations and the optimiser are left out: they are few beside the products.
 
-use super::{Config, Model};
+use super::Architecture;
 
 /// Rows of one size.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,7 +26,7 @@ impl Rows {
 
 /// Operations of a forward pass with outputs at the response; a training step takes three times as many.
 #[must_use]
-pub fn forward(config: &Config, vocab: usize, outputs: usize, rows: Rows) -> f64 {
+pub fn forward(config: &Architecture, vocab: usize, outputs: usize, rows: Rows) -> f64 {
     let columns = rows.prompt + rows.response;
     rows.tokens() * (trunk(config, vocab) + attention(config, columns))
         + rows.count * rows.response * head(config, outputs)
@@ -34,27 +34,27 @@ pub fn forward(config: &Config, vocab: usize, outputs: usize, rows: Rows) -> f64
 
 /// Operations of sampling the responses one token at a time after the prompts have been read.
 #[must_use]
-pub fn sampling(config: &Config, vocab: usize, rows: Rows) -> f64 {
+pub fn sampling(config: &Architecture, vocab: usize, rows: Rows) -> f64 {
     let columns = rows.prompt + rows.response / 2.0;
     rows.count * rows.response * (trunk(config, vocab) + attention(config, columns) + head(config, vocab))
 }
 
 /// Of the layers' matrices, a token.
-fn trunk(config: &Config, vocab: usize) -> f64 {
-    let shapes = Model::shapes(config, vocab, 1);
-    let matrices = shapes[1..shapes.len() - 1].iter().map(|(_, [rows, columns])| (rows * columns) as f64);
-    2.0 * matrices.sum::<f64>()
+fn trunk(config: &Architecture, vocab: usize) -> f64 {
+    let shapes = config.shapes(vocab, 1);
+    let layers = &shapes[config.embeddings()..shapes.len() - config.head_weights()];
+    2.0 * layers.iter().map(|(_, [rows, columns])| (rows * columns) as f64).sum::<f64>()
 }
 
 /// Of scores and weighted values, a token that looks at `columns`.
-fn attention(config: &Config, columns: f64) -> f64 {
-    let width = config.num_attention_heads.get() * config.head_dim() * config.num_hidden_layers.get();
+fn attention(config: &Architecture, columns: f64) -> f64 {
+    let width = config.num_attention_heads * config.head_dim * config.num_hidden_layers;
     4.0 * columns * width as f64
 }
 
 /// Of the head, a position.
-fn head(config: &Config, outputs: usize) -> f64 {
-    2.0 * (config.hidden_size.get() * outputs) as f64
+fn head(config: &Architecture, outputs: usize) -> f64 {
+    2.0 * (config.hidden_size * outputs) as f64
 }
 
 #[cfg(test)]
@@ -62,6 +62,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::Config;
 
     #[test]
     fn a_pass_counted_by_hand() {
@@ -73,7 +74,7 @@ mod tests {
         let layer = 64 + 32 + 32 + 64 + 3 * 80 + 2 * 8;
         let per_token = 2 * (2 * layer + 8) + 4 * 5 * 8 * 2;
         let expected = 3 * 5 * per_token + 3 * 2 * 2 * 8 * 20;
-        let found = forward(&config, 20, 20, Rows { count: 3.0, prompt: 3.0, response: 2.0 });
+        let found = forward(&Architecture::from(&config), 20, 20, Rows { count: 3.0, prompt: 3.0, response: 2.0 });
         assert!((found - f64::from(expected)).abs() < 1e-6, "expected {expected}, found {found}");
     }
 }

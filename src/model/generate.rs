@@ -41,6 +41,15 @@ pub struct Special {
     pub eos: u32,
 }
 
+/// Ids that end a response, where there may be several; and what fills rectangles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stops<'a> {
+    /// Fills rectangles; never attended to.
+    pub pad: u32,
+    /// Each of them ends a response.
+    pub ends: &'a [u32],
+}
+
 /// Rows sampled together; more would fall out of the processor's caches.
 const ROWS: usize = 128;
 
@@ -56,12 +65,26 @@ pub fn sample(
     crew: &Crew,
     done: &(dyn Fn(usize) + Sync),
 ) -> Vec<Vec<u32>> {
+    let stops = Stops { pad: special.pad, ends: &[special.eos] };
+    sample_until(model, prompts, stops, sampling, seed, crew, done)
+}
+
+/// [`sample`] until any of several ids.
+pub fn sample_until(
+    model: &Model,
+    prompts: &[&[u32]],
+    stops: Stops,
+    sampling: Sampling,
+    seed: u64,
+    crew: &Crew,
+    done: &(dyn Fn(usize) + Sync),
+) -> Vec<Vec<u32>> {
     let finished = std::sync::atomic::AtomicUsize::new(0);
     let indexed: Vec<(u64, &[u32])> = (0..).zip(prompts.iter().copied()).collect();
     let chunks = prompts.len().div_ceil(ROWS.min(prompts.len().div_ceil(2)).max(1));
     let chunks = bucket::shards(indexed, chunks, |(_, prompt)| prompt.len());
     let sampled = crew.map(&chunks, |chunk| {
-        let responses = sample_rows(model, chunk, special, sampling, seed);
+        let responses = sample_rows(model, chunk, stops, sampling, seed);
         done(finished.fetch_add(chunk.len(), std::sync::atomic::Ordering::Relaxed) + chunk.len());
         responses
     });
@@ -80,16 +103,10 @@ struct Row {
     token: u32,
 }
 
-fn sample_rows(
-    model: &Model,
-    prompts: &[(u64, &[u32])],
-    special: Special,
-    sampling: Sampling,
-    seed: u64,
-) -> Vec<Vec<u32>> {
+fn sample_rows(model: &Model, prompts: &[(u64, &[u32])], stops: Stops, sampling: Sampling, seed: u64) -> Vec<Vec<u32>> {
     let device = model.device();
     let pairs: Vec<Pair> = prompts.iter().map(|(_, prompt)| Pair { prompt, response: &[] }).collect();
-    let batch = Batch::new(&pairs, special.pad, &device);
+    let batch = Batch::new(&pairs, stops.pad, &device);
     let q = batch.prompt_columns;
     let mut cache = model.cache(prompts.len(), q + sampling.max_new);
     let hidden = model.extend(&batch.ids, &batch.positions, &batch.attention_bias, &mut cache);
@@ -103,7 +120,7 @@ fn sample_rows(
             rng: stream_rng(seed, stream),
             position: i64::try_from(prompt.len()).unwrap_or(i64::MAX),
             real: batch.real[index * q..][..q].to_vec(),
-            token: special.pad,
+            token: stops.pad,
         })
         .collect();
     for step in 1..=sampling.max_new {
@@ -113,9 +130,10 @@ fn sample_rows(
             row.real.push(true);
             responses[row.index].push(row.token);
         }
-        if rows.iter().any(|row| row.token == special.eos) {
-            let keep: Vec<usize> = (0..rows.len()).filter(|&i| rows[i].token != special.eos).collect();
-            rows.retain(|row| row.token != special.eos);
+        let goes_on = |row: &Row| !stops.ends.contains(&row.token);
+        if !rows.iter().all(goes_on) {
+            let keep: Vec<usize> = (0..rows.len()).filter(|&i| goes_on(&rows[i])).collect();
+            rows.retain(goes_on);
             if !rows.is_empty() {
                 keep_rows(&mut cache, &keep, &device);
             }

@@ -1,8 +1,9 @@
-//! The network: a Llama-style decoder, its heads, sampling with a key-value cache, weights in and out.
+//! The network: a decoder and its variations, its heads, sampling with a key-value cache, weights in and out.
 //!
 //! A model here is a list of weight matrices and pure functions of them: what a trainer optimises, a checkpoint stores
 //! and a test compares is that list. Losses and the order of training are left to the trainers.
 
+pub mod architecture;
 pub mod batch;
 pub mod bucket;
 pub mod checkpoint;
@@ -11,12 +12,16 @@ pub mod descent;
 pub mod flops;
 pub mod generate;
 pub mod gradient;
+mod layer;
 pub mod optim;
+mod position;
+pub mod pretrained;
 pub mod weights;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use architecture::Architecture;
 pub use batch::{Batch, Pair};
 pub use decoder::Model;
 

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use super::{Config, Model};
+use super::{Architecture, Model};
 
 /// Named `f32` matrices as one safetensors file; equal inputs give equal bytes.
 #[must_use]
@@ -60,17 +60,18 @@ impl Model {
         to_bytes(&self.names().into_iter().zip(self.weights.iter().cloned()).collect::<Vec<_>>())
     }
 
-    /// Reads a model of `config` from safetensors bytes.
+    /// Reads a model of `architecture` from safetensors bytes.
     ///
     /// # Errors
-    /// When the tensors are not those of `config`: each disagreement is named.
-    pub fn from_bytes(bytes: &[u8], config: &Config, device: &Device) -> Result<Self> {
-        let names: Vec<String> = Self::shapes(config, 1, 1).into_iter().map(|(name, _)| name).collect();
+    /// When the tensors are not those of `architecture`: each disagreement is named.
+    pub fn from_bytes(bytes: &[u8], architecture: impl Into<Architecture>, device: &Device) -> Result<Self> {
+        let config = architecture.into();
+        let names: Vec<String> = config.shapes(1, 1).into_iter().map(|(name, _)| name).collect();
         let weights = from_bytes(bytes, &names, device)?;
         let outputs = weights.last().map_or(0, |head| head.dims()[1]);
-        for ((name, shape), weight) in Self::shapes(config, weights[0].dims()[0], outputs).iter().zip(&weights) {
+        for ((name, shape), weight) in config.shapes(weights[0].dims()[0], outputs).iter().zip(&weights) {
             ensure!(weight.dims() == *shape, "tensor `{name}`: expected shape {shape:?}, found {:?}", weight.dims());
         }
-        Ok(Self { config: config.clone(), weights })
+        Ok(Self { config, weights })
     }
 }

@@ -3,7 +3,9 @@
 //! A faulty value is reported and then replaced by a sample, so that the search goes on and no fault is reported twice.
 //! Rules across keys are left to `rules`.
 
+use std::fs::Metadata;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -77,24 +79,41 @@ impl<'s> Check<'s> {
 
     /// Makes every `path` key relative to the working directory and reports those that name no file.
     pub fn resolve_paths(&mut self, recipe: &mut Recipe) {
-        let recipe_format = recipe.dataset.format;
-        for (key, slot) in recipe.files_mut() {
+        let rows = recipe.dataset.format == Format::Records;
+        let is = |path: &Path, what: &str, kind: fn(&Metadata) -> bool| match std::fs::metadata(path) {
+            Ok(data) if kind(&data) => None,
+            Ok(_) => Some(format!("it is no {what}")),
+            Err(error) => Some(super::source::reason(&error)),
+        };
+        let folders: Vec<&str> = recipe.folders_mut().into_iter().map(|(key, _)| key).collect();
+        for key in folders {
+            self.resolve(key, recipe.folders_mut(), |path| is(path, "folder", Metadata::is_dir));
+        }
+        let files: Vec<&str> = recipe.files_mut().into_iter().map(|(key, _)| key).collect();
+        for key in files {
+            self.resolve(key, recipe.files_mut(), |path| {
+                if rows && key == "dataset.path" && !path.is_file() {
+                    return files::expand(path).err().map(|error| error.to_string());
+                }
+                is(path, "file", Metadata::is_file)
+            });
+        }
+    }
+
+    fn resolve(
+        &mut self,
+        key: &str,
+        slots: Vec<(&'static str, &mut PathBuf)>,
+        refuse: impl Fn(&Path) -> Option<String>,
+    ) {
+        for (_, slot) in slots.into_iter().filter(|(name, _)| *name == key) {
             let path = split(key);
             if self.is_replaced(&path) {
                 continue;
             }
             let place = self.place(&path);
             *slot = self.sources.resolve(slot, &place.value);
-            let is_dataset = key == "dataset.path" && recipe_format == Format::Records;
-            let error = match std::fs::metadata(&*slot) {
-                Ok(data) if data.is_file() => continue,
-                _ if is_dataset => match files::expand(slot) {
-                    Ok(_) => continue,
-                    Err(error) => error.to_string(),
-                },
-                Ok(_) => "it is no file".to_owned(),
-                Err(error) => super::source::reason(&error),
-            };
+            let Some(error) = refuse(slot) else { continue };
             let fault = Fault::error(format!("cannot read `{}`: {error}", slot.display()));
             let base =
                 if self.sources.is_set(&place.value) { "the working directory" } else { "the file it stands in" };

@@ -27,7 +27,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compute::DeviceName;
-use crate::model::checkpoint;
+use crate::model::{checkpoint, pretrained};
 use crate::units::{Count, Fraction};
 use crate::{data, eval, judge, labels, model, ppo, reward, sft, text};
 
@@ -53,8 +53,12 @@ pub struct Recipe {
     pub dataset: data::Config,
     /// How text becomes token ids.
     pub tokenizer: text::Config,
-    /// The decoder's architecture.
-    pub model: model::Config,
+    /// The decoder's architecture, where it is made anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<model::Config>,
+    /// The checkpoint that everything starts from, in place of `model`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<pretrained::Start>,
     /// Supervised fine-tuning of the reference.
     pub sft: sft::Config,
     /// Who prefers.
@@ -95,6 +99,11 @@ impl Recipe {
             files.push(("tokenizer.file.path", &mut file.path));
         }
         files
+    }
+
+    /// The folders that it names, by key. Of these the store keeps no copies.
+    pub fn folders_mut(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
+        self.policy.iter_mut().filter_map(|start| Some(("policy.path", start.path.as_mut()?))).collect()
     }
 }
 

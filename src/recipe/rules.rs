@@ -86,7 +86,10 @@ impl Verdict {
 pub fn judge(recipe: &Recipe, verdict: &mut Verdict) {
     lists(recipe, verdict);
     variants(recipe, verdict);
-    heads(&recipe.model, verdict);
+    if let Some(model) = &recipe.model {
+        heads(model, verdict);
+    }
+    origin(recipe, verdict);
     sources(recipe, verdict);
     ppo_steps(&recipe.ppo, verdict);
     optimizers(recipe, verdict);
@@ -200,6 +203,29 @@ fn heads(model: &model::Config, verdict: &mut Verdict) {
         ),
         &[hidden_key, ("model.num_attention_heads", number(heads))],
     );
+}
+
+/// A network is made anew or comes from one checkpoint, with its tokenizer.
+fn origin(recipe: &Recipe, verdict: &mut Verdict) {
+    let own = matches!(recipe.tokenizer, tokens::Config::Policy(_));
+    let Some(start) = &recipe.policy else {
+        verdict.require(
+            recipe.model.is_some(),
+            "expected `[model]` or `[policy]`, found neither",
+            &[("model", text(""))],
+        );
+        let keys = [("tokenizer.policy", text("there is no `[policy]` whose tokenizer this could be"))];
+        verdict.require(!own, "`[tokenizer.policy]` needs a `[policy]`", &keys);
+        return;
+    };
+    let keys = [("model", text("made anew")), ("policy", text("starts from a checkpoint"))];
+    verdict.require(recipe.model.is_none(), "expected one of `[model]` and `[policy]`, found both", &keys);
+    let one = start.path.is_some() != start.hub.is_some();
+    verdict.require(one, "expected one of `path` and `hub` in `[policy]`", &[("policy", text("one of the two"))]);
+    let keys = [("policy.revision", text("of which repository?"))];
+    verdict.require(start.revision.is_none() || start.hub.is_some(), "`revision` needs `hub`", &keys);
+    let keys = [("tokenizer", text("expected `[tokenizer.policy]`")), ("policy", text("has a tokenizer of its own"))];
+    verdict.require(own, "a checkpoint is read with its own tokenizer", &keys);
 }
 
 /// Annotators and judges that look at facts need a world; what comes with a dataset does not come with a world.

@@ -23,7 +23,7 @@ use super::stop::Stop;
 use super::{ppo, preferences, responses, reward, sft};
 use crate::events::Memory;
 use crate::model::flops::{Rows, forward, sampling};
-use crate::model::{self, Model, bucket};
+use crate::model::{Architecture, bucket};
 use crate::recipe::{Experiment, PreferenceSource};
 use crate::store::{Artefact, Lookup, Store};
 
@@ -64,7 +64,7 @@ pub struct Work {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shape {
     /// The architecture.
-    pub model: model::Config,
+    pub model: Architecture,
     /// Ids of the vocabulary.
     pub vocab: usize,
     /// A usual prompt and a usual response, in tokens.
@@ -202,7 +202,8 @@ impl Corpus {
     /// `budget`: how many prompts were annotated for `node`.
     fn estimate(&self, node: &Node, budget: usize) -> Result<Estimate> {
         let setting = setting(node)?;
-        let mut tally = Tally { corpus: self, setting: &setting, work: Work::default() };
+        let model = setting.model.architecture()?;
+        let mut tally = Tally { corpus: self, model: &model, shards: setting.shards, work: Work::default() };
         match node.stage {
             Stage::Sft => tally.sft(&config(node)?),
             Stage::Preferences => tally.preferences(&config(node)?),
@@ -217,7 +218,7 @@ impl Corpus {
         let work = tally.work;
         let usual = |side: usize| self.lengths.iter().map(|row| row[side]).sum::<usize>() / self.lengths.len().max(1);
         let lengths = [usual(0), usual(1)].map(|length| length.max(1));
-        let shape = Shape { model: setting.model, vocab: self.vocab, lengths, shards: setting.shards };
+        let shape = Shape { model, vocab: self.vocab, lengths, shards: setting.shards };
         Ok(Estimate { work, shape: Some(shape) })
     }
 }
@@ -238,7 +239,8 @@ fn setting(node: &Node) -> Result<Setting> {
 /// The work of one stage, added up.
 struct Tally<'a> {
     corpus: &'a Corpus,
-    setting: &'a Setting,
+    model: &'a Architecture,
+    shards: usize,
     work: Work,
 }
 
@@ -300,23 +302,23 @@ impl Tally<'_> {
         self.work.read += Amount { tokens: rows.tokens(), flops: self.forward(outputs, rows) };
         self.reach(self.activations(
             outputs,
-            Rows { count: (READ_ROWS / READ_SHARDS * self.setting.shards) as f64, ..rows },
+            Rows { count: (READ_ROWS / READ_SHARDS * self.shards) as f64, ..rows },
             1.0,
         ));
     }
 
     /// The same with a backward pass; every shard of a batch is padded for itself.
     fn train(&mut self, outputs: usize, count: usize, batch: usize) {
-        let rows = self.corpus.rows(count, batch, self.setting.shards);
+        let rows = self.corpus.rows(count, batch, self.shards);
         self.work.trained += Amount { tokens: rows.tokens(), flops: 3.0 * self.forward(outputs, rows) };
-        let layers = self.setting.model.num_hidden_layers.get() as f64;
+        let layers = self.model.num_hidden_layers as f64;
         self.reach(self.activations(outputs, Rows { count: batch as f64, ..rows }, layers));
     }
 
     /// `count` responses: rows leave a batch when they end, so only prompts are padded.
     fn sample(&mut self, count: usize) {
         let (padded, usual) = (self.corpus.rows(count, READ_ROWS, 1), self.corpus.rows(count, 1, 1));
-        let (model, vocab) = (&self.setting.model, self.corpus.vocab);
+        let (model, vocab) = (self.model, self.corpus.vocab);
         let prompts = Rows { response: 0.0, ..padded };
         self.work.read += Amount { tokens: prompts.tokens(), flops: self.forward(vocab, prompts) };
         let rows = Rows { prompt: padded.prompt, ..usual };
@@ -324,15 +326,15 @@ impl Tally<'_> {
     }
 
     fn forward(&self, outputs: usize, rows: Rows) -> f64 {
-        forward(&self.setting.model, self.corpus.vocab, outputs, rows)
+        forward(self.model, self.corpus.vocab, outputs, rows)
     }
 
     /// Bytes of what a pass over `rows` keeps of `layers` layers, and of outputs and probabilities.
     fn activations(&self, outputs: usize, rows: Rows, layers: f64) -> f64 {
-        let model = &self.setting.model;
+        let model = self.model;
         let columns = rows.prompt + rows.response;
-        let scores = model.num_attention_heads.get() as f64 * columns;
-        let layer = 10.0 * model.hidden_size.get() as f64 + 4.0 * model.intermediate_size.get() as f64 + scores;
+        let scores = model.num_attention_heads as f64 * columns;
+        let layer = 10.0 * model.hidden_size as f64 + 4.0 * model.intermediate_size as f64 + scores;
         FLOAT * (rows.tokens() * layer * layers + 3.0 * rows.count * rows.response * outputs as f64)
     }
 
@@ -342,9 +344,9 @@ impl Tally<'_> {
 
     /// Adds models that are only read, and models that are trained: weights, two moments, every shard's gradient.
     fn hold(&mut self, read: usize, trained: usize) {
-        let shapes = Model::shapes(&self.setting.model, self.corpus.vocab, self.corpus.vocab);
+        let shapes = self.model.shapes(self.corpus.vocab, self.corpus.vocab);
         let weights: f64 = shapes.iter().map(|(_, [rows, columns])| (rows * columns) as f64).sum();
-        self.work.memory += FLOAT * weights * (read + trained * (3 + self.setting.shards)) as f64;
+        self.work.memory += FLOAT * weights * (read + trained * (3 + self.shards)) as f64;
     }
 }
 

@@ -76,7 +76,7 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitt
 /// The recipe's judge with what it needs.
 enum Judge<'a> {
     Oracle(Box<World>),
-    RewardModel { model: crate::reward::score::RewardModel, tokenizer: &'a Tokenizer, setting: &'a Setting },
+    RewardModel { model: Box<crate::reward::score::RewardModel>, tokenizer: &'a Tokenizer, setting: &'a Setting },
 }
 
 impl<'a> Judge<'a> {
@@ -86,7 +86,7 @@ impl<'a> Judge<'a> {
                 Self::Oracle(Box::new(world(inputs)?.context("an oracle needs a world; the dataset is none")?))
             }
             judge::Config::RewardModel(_) => {
-                let model = reward::load(inputs.artefact("judge")?, &config.setting)?;
+                let model = Box::new(reward::load(inputs.artefact("judge")?, &config.setting)?);
                 Self::RewardModel { model, tokenizer, setting: &config.setting }
             }
         })

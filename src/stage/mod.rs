@@ -63,7 +63,7 @@ pub fn run(
     match node.stage {
         Stage::Data => data::run(recipe, node, workspace),
         Stage::Tokenizer => tokenizer::run(recipe, inputs, workspace),
-        Stage::Sft => sft::run(&config(node, recipe)?, inputs, workspace, &recorder),
+        Stage::Sft => sft::run(&config(node, recipe)?, recipe, inputs, workspace, &recorder),
         Stage::Preferences => preferences::run(&config(node, recipe)?, inputs, workspace, emitter),
         Stage::Edits => edits::run(&config(node, recipe)?, inputs, workspace),
         Stage::Labels => labels::run(&config(node, recipe)?, inputs, workspace),

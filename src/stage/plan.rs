@@ -37,7 +37,7 @@ pub fn plan_recipe(recipe: &Recipe, name: &str) -> Result<Plan> {
     let data = plan.push(Stage::Data, data::VERSION, "data", data::config(recipe)?, &[]);
     let tokenizer =
         plan.push(Stage::Tokenizer, tokenizer::VERSION, "tokenizer", tokenizer::config(recipe)?, &[("data", data)]);
-    let mut planner = Planner { recipe, setting: Setting::of(recipe), plan, data, tokenizer, cells: Vec::new() };
+    let mut planner = Planner { recipe, setting: Setting::of(recipe)?, plan, data, tokenizer, cells: Vec::new() };
     for &seed in &recipe.seeds {
         planner.seed(seed);
     }

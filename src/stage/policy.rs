@@ -1,23 +1,25 @@
 //! What most stages need of a language model: the tokenizer, the network and the lengths it was trained for.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::execute::Inputs;
 use crate::compute::{Crew, DeviceName};
 use crate::data::{Dataset, Prompt, Response};
 use crate::model::generate::{Sampling, Special, sample};
-use crate::model::{self, Model};
+use crate::model::pretrained::{Base, Origin, ids};
+use crate::model::{Architecture, Model};
 use crate::recipe::Recipe;
-use crate::store::Artefact;
-use crate::text::{self, Tokenizer};
+use crate::store::{Artefact, hash_of};
+use crate::text::{self, Fallback, Folder, Tokenizer};
 
 /// What every stage that touches a network has in its key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Setting {
-    /// The architecture.
-    pub model: model::Config,
+    /// Where the network comes from.
+    pub model: Origin,
     /// The tokenizer's table: names the special tokens.
     pub tokenizer: text::Config,
     /// Prompt tokens at most.
@@ -34,16 +36,27 @@ pub struct Setting {
 }
 
 impl Setting {
-    pub(super) fn of(recipe: &Recipe) -> Self {
-        Self {
-            model: recipe.model.clone(),
+    /// # Errors
+    /// When the recipe's checkpoint cannot be read, or its positions are too few.
+    pub(super) fn of(recipe: &Recipe) -> Result<Self> {
+        let setting = Self {
+            model: origin(recipe)?,
             tokenizer: super::tokenizer::without_path(&recipe.tokenizer),
             max_prompt_tokens: recipe.dataset.max_prompt_tokens.get(),
             max_response_tokens: recipe.dataset.max_response_tokens.get(),
             backend: recipe.device.family().name().to_owned(),
             shards: recipe.shards.get(),
             device: recipe.device,
+        };
+        if let Some(most) = setting.model.architecture()?.max_positions() {
+            let tokens = setting.max_prompt_tokens + setting.max_response_tokens;
+            ensure!(
+                tokens <= most,
+                "the checkpoint knows {most} positions: expected at most as many in `dataset.max_prompt_tokens` and \
+                 `dataset.max_response_tokens` together, found {tokens}"
+            );
         }
+        Ok(setting)
     }
 
     pub(super) fn device(&self) -> Result<Device> {
@@ -59,12 +72,25 @@ impl Setting {
     }
 
     pub(super) fn tokenizer(&self, inputs: &Inputs) -> Result<Tokenizer> {
-        Tokenizer::from_json(&inputs.artefact("tokenizer")?.read_bytes("tokenizer.json")?, &self.tokenizer)
+        let artefact = inputs.artefact("tokenizer")?;
+        match &self.model {
+            Origin::Fresh(_) => Tokenizer::from_json(&artefact.read_bytes("tokenizer.json")?, &self.tokenizer),
+            Origin::Pretrained(base) => Ok(Folder::open(&artefact.dir, fallback(&base.checkpoint)?)?.tokenizer),
+        }
     }
 
     pub(super) fn model(&self, artefact: &Artefact) -> Result<Model> {
+        self.read(artefact, self.model.architecture()?)
+    }
+
+    /// A reward model: the trunk under a head of its own.
+    pub(super) fn headed(&self, artefact: &Artefact) -> Result<Model> {
+        self.read(artefact, self.model.architecture()?.headed())
+    }
+
+    fn read(&self, artefact: &Artefact, architecture: Architecture) -> Result<Model> {
         let dir = artefact.dir.display();
-        Model::from_bytes(&artefact.read_bytes("model.safetensors")?, &self.model, &self.device()?)
+        Model::from_bytes(&artefact.read_bytes("model.safetensors")?, architecture, &self.device()?)
             .with_context(|| format!("model in `{dir}`"))
     }
 
@@ -76,6 +102,20 @@ impl Setting {
             self.max_response_tokens,
         )
     }
+}
+
+fn origin(recipe: &Recipe) -> Result<Origin> {
+    match (&recipe.model, &recipe.policy) {
+        (Some(config), None) => Ok(Origin::Fresh(config.clone())),
+        (None, Some(start)) => Ok(Origin::Pretrained(Base::of(start, |path| Ok(hash_of(path)?))?)),
+        _ => bail!("expected one of `[model]` and `[policy]`"),
+    }
+}
+
+/// Ids that a checkpoint's config names.
+pub(super) fn fallback(config: &Value) -> Result<Fallback> {
+    let first = |key| Ok(ids(config, key)?.and_then(|ids| ids.first().copied()));
+    first("eos_token_id").and_then(|eos| Ok(Fallback { eos, pad: first("pad_token_id")? }))
 }
 
 /// A language model that answers prompts.
@@ -95,7 +135,7 @@ impl Policy {
     /// When their vocabularies disagree in size.
     pub fn new(model: Model, tokenizer: Tokenizer, max_prompt: usize, max_response: usize) -> Result<Self> {
         let (ids, rows) = (tokenizer.vocab_size(), model.vocab_size());
-        anyhow::ensure!(
+        ensure!(
             ids <= rows,
             "the tokenizer does not fit the model: expected at most {rows} ids (rows of the embedding), found {ids}"
         );

@@ -103,7 +103,7 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
 /// The model that this stage stored.
 pub(super) fn load(artefact: &Artefact, setting: &Setting) -> Result<RewardModel> {
     let kind = serde_json::from_value(artefact.manifest.config["kind"].clone())?;
-    Ok(RewardModel { kind, model: setting.model(artefact)? })
+    Ok(RewardModel { kind, model: setting.headed(artefact)? })
 }
 
 fn preference_pairs(preferences: &[Preference], tokenizer: &Tokenizer, setting: &Setting) -> Vec<Comparison> {

@@ -1,14 +1,16 @@
 //! Stage `sft`: the reference policy.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::execute::Inputs;
 use super::policy::{Setting, dataset, seed};
 use super::training::Recorder;
 use crate::model::Model;
+use crate::model::pretrained::Origin;
+use crate::recipe::Recipe;
 use crate::sft::{self, Task, train};
-use crate::store::Workspace;
+use crate::store::{Workspace, hash_of};
 
 pub(super) const VERSION: u32 = 3;
 
@@ -19,7 +21,13 @@ pub(super) struct Config {
     pub(super) seed: u64,
 }
 
-pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recorder: &Recorder) -> Result<()> {
+pub(super) fn run(
+    config: &Config,
+    recipe: &Recipe,
+    inputs: &Inputs,
+    workspace: &Workspace,
+    recorder: &Recorder,
+) -> Result<()> {
     let setting = &config.setting;
     let tokenizer = setting.tokenizer(inputs)?;
     let examples: Vec<(Vec<u32>, Vec<u32>)> = dataset(inputs)?
@@ -34,7 +42,15 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
         })
         .collect();
     let (vocab, device) = (tokenizer.vocab_size(), setting.device()?);
-    let model = Model::init(&setting.model, vocab, vocab, seed(config.seed, "sft weights"), &device);
+    let (model, fine_tune) = match (&setting.model, &recipe.policy) {
+        (Origin::Fresh(architecture), _) => {
+            (Model::init(architecture, vocab, vocab, seed(config.seed, "sft weights"), &device), true)
+        }
+        (Origin::Pretrained(base), Some(start)) => {
+            (base.load(start, |path| Ok(hash_of(path)?), &device)?, base.fine_tune)
+        }
+        (Origin::Pretrained(_), None) => bail!("expected `[policy]` in the recipe of this stage"),
+    };
     let task = Task {
         config: &config.sft,
         examples: &examples,
@@ -43,7 +59,8 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
         shards: setting.shards,
     };
     let crew = setting.crew();
-    let model = crew.install(|| train(model, &task, &crew, &recorder.emitter(), recorder))?;
+    let model =
+        if fine_tune { crew.install(|| train(model, &task, &crew, &recorder.emitter(), recorder))? } else { model };
     recorder.finish(workspace)?;
     Ok(workspace.write_bytes("model.safetensors", &model.to_bytes())?)
 }

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use super::data::world;
 use super::execute::Inputs;
 use super::policy::dataset;
+use crate::model::pretrained;
 use crate::recipe::Recipe;
-use crate::store::Workspace;
-use crate::text::{Config, Tokenizer};
+use crate::store::{Workspace, hash_of};
+use crate::text::{Config, FILES, Folder, Tokenizer};
 
 pub(super) const VERSION: u32 = 1;
 
@@ -21,6 +22,12 @@ pub(super) fn config(recipe: &Recipe) -> Result<Value> {
         let bytes =
             std::fs::read(&file.path).with_context(|| format!("cannot read tokenizer `{}`", file.path.display()))?;
         config["file"]["path"] = json!(blake3::hash(&bytes).to_hex().as_str());
+    }
+    if let (Config::Policy(_), Some(start)) = (&recipe.tokenizer, &recipe.policy) {
+        let folder = start.folder()?;
+        for name in FILES.into_iter().filter(|name| folder.join(name).is_file()) {
+            config["policy"][name] = json!(hash_of(&folder.join(name))?);
+        }
     }
     Ok(config)
 }
@@ -35,6 +42,16 @@ pub(super) fn without_path(config: &Config) -> Config {
 }
 
 pub(super) fn run(recipe: &Recipe, inputs: &Inputs, workspace: &Workspace) -> Result<()> {
+    if let (Config::Policy(_), Some(start)) = (&recipe.tokenizer, &recipe.policy) {
+        let folder = start.folder()?;
+        Folder::open(&folder, super::policy::fallback(&pretrained::read_config(&folder)?)?)?;
+        for name in FILES.into_iter().filter(|name| folder.join(name).is_file()) {
+            let path = folder.join(name);
+            let bytes = std::fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+            workspace.write_bytes(name, &bytes)?;
+        }
+        return Ok(());
+    }
     let tokenizer = match &recipe.tokenizer {
         Config::File(file) => Tokenizer::load(&file.path, &recipe.tokenizer)?,
         trained => {

@@ -1,9 +1,12 @@
-//! Text and token ids: tokenizers, prompt templates.
+//! Text and token ids: tokenizers, chat templates.
 //!
 //! Wraps the `tokenizers` crate: trains or loads a `tokenizer.json` and names the special tokens that the rest of the
-//! project needs. What the texts mean is left to `data`.
+//! project needs; and `minijinja`, for templates written in the dialect of `transformers`. What the texts mean is left to `data`.
 
 mod bpe;
+mod chat;
+mod checkpoint;
+mod python;
 mod tokenizer;
 
 use std::path::PathBuf;
@@ -11,6 +14,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use chat::{ChatTemplate, Rendered};
+pub use checkpoint::{FILES, Fallback, Folder};
 pub use tokenizer::Tokenizer;
 
 use crate::units::Count;
@@ -25,7 +30,14 @@ pub enum Config {
     ByteLevelBpe(ByteLevelBpe),
     /// A ready `tokenizer.json`.
     File(TokenizerFile),
+    /// The tokenizer of the checkpoint in `[policy]`.
+    Policy(PolicyTokenizer),
 }
+
+/// `[tokenizer.policy]`: no knobs.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyTokenizer {}
 
 /// `[tokenizer.word_level]`: no knobs.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -27,8 +27,15 @@ const UNK: &str = "<unk>";
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     pad: u32,
-    bos: u32,
     eos: u32,
+    /// What stands before a text that is encoded as a whole, and after it.
+    around: (Vec<u32>, Vec<u32>),
+}
+
+/// A `tokenizer.json`.
+pub(super) fn parsed(json: &[u8]) -> Result<tokenizers::Tokenizer> {
+    tokenizers::Tokenizer::from_bytes(json)
+        .map_err(|error| anyhow!("expected a Hugging Face `tokenizer.json`: {error}"))
 }
 
 impl Tokenizer {
@@ -43,6 +50,7 @@ impl Tokenizer {
             Config::WordLevel(_) => word_level(texts)?,
             Config::ByteLevelBpe(bpe) => byte_level_bpe(bpe.vocab_size.get(), texts)?,
             Config::File(file) => return Self::load(&file.path, config),
+            Config::Policy(_) => bail!("the tokenizer of a checkpoint is read from its folder"),
         };
         Self::new(inner, config)
     }
@@ -58,30 +66,57 @@ impl Tokenizer {
 
     /// Reads the contents of a `tokenizer.json`, as [`Tokenizer::load`] does.
     pub fn from_json(json: &[u8], config: &Config) -> Result<Self> {
-        let inner = tokenizers::Tokenizer::from_bytes(json)
-            .map_err(|error| anyhow!("expected a Hugging Face `tokenizer.json`: {error}"))?;
-        Self::new(inner, config)
+        Self::new(parsed(json)?, config)
     }
 
-    fn new(mut inner: tokenizers::Tokenizer, config: &Config) -> Result<Self> {
+    /// The tokenizer of a checkpoint; `around` is what is added to a text, the file's own post-processor unless given.
+    pub(super) fn of_checkpoint(
+        inner: tokenizers::Tokenizer,
+        pad: u32,
+        eos: u32,
+        around: Option<(Vec<u32>, Vec<u32>)>,
+    ) -> Result<Self> {
+        let mut tokenizer = Self { inner, pad, eos, around: (Vec::new(), Vec::new()) }.plain()?;
+        tokenizer.around = match around {
+            Some(around) => around,
+            None => tokenizer.added()?,
+        };
+        Ok(tokenizer)
+    }
+
+    /// What the post-processor adds before and after a text.
+    fn added(&self) -> Result<(Vec<u32>, Vec<u32>)> {
+        let encoding = self.inner.encode("a", true).map_err(|error| anyhow!("cannot encode `a`: {error}"))?;
+        let (ids, special) = (encoding.get_ids(), encoding.get_special_tokens_mask());
+        let first = special.iter().position(|&mark| mark == 0).unwrap_or(ids.len());
+        let last = special.iter().rposition(|&mark| mark == 0).map_or(ids.len(), |last| last + 1);
+        Ok((ids[..first].to_vec(), ids[last..].to_vec()))
+    }
+
+    fn new(inner: tokenizers::Tokenizer, config: &Config) -> Result<Self> {
         let (pad, bos, eos) = match config {
             Config::File(file) => (file.pad_token.as_str(), file.bos_token.as_str(), file.eos_token.as_str()),
-            Config::WordLevel(_) | Config::ByteLevelBpe(_) => (PAD, BOS, EOS),
+            Config::WordLevel(_) | Config::ByteLevelBpe(_) | Config::Policy(_) => (PAD, BOS, EOS),
         };
         let id = |role, token| {
             let missing = || anyhow!("expected {role} token `{token}` in the vocabulary, found none");
             inner.token_to_id(token).ok_or_else(missing)
         };
         let (pad, bos, eos) = (id("padding", pad)?, id("beginning-of-sequence", bos)?, id("end-of-sequence", eos)?);
-        // Batches are padded and prompts are cut by their users, who know on which side.
-        inner.with_padding(None);
-        inner.with_truncation(None).map_err(|error| anyhow!("cannot switch off truncation: {error}"))?;
+        let mut tokenizer = Self { inner, pad, eos, around: (vec![bos], Vec::new()) }.plain()?;
         // In our own BPE a text that spells `<eos>` is text. A foreign tokenizer may need its marks (chat templates).
-        inner.set_encode_special_tokens(matches!(config, Config::ByteLevelBpe(_)));
-        if let Err(error) = inner.encode_fast("\u{10fffd} \u{e000}", false) {
+        tokenizer.inner.set_encode_special_tokens(matches!(config, Config::ByteLevelBpe(_)));
+        Ok(tokenizer)
+    }
+
+    /// Without padding and truncation: batches are padded and prompts are cut by their users, who know on which side.
+    fn plain(mut self) -> Result<Self> {
+        self.inner.with_padding(None);
+        self.inner.with_truncation(None).map_err(|error| anyhow!("cannot switch off truncation: {error}"))?;
+        if let Err(error) = self.inner.encode_fast("\u{10fffd} \u{e000}", false) {
             bail!("expected a tokenizer that can encode every text (with an unknown token or all bytes): {error}");
         }
-        Ok(Self { inner, pad, bos, eos })
+        Ok(self)
     }
 
     /// The `tokenizer.json`, the same bytes for the same tokenizer.
@@ -110,12 +145,20 @@ impl Tokenizer {
         self.inner.encode_char_offsets(text, false).expect("that every text can be encoded is probed in `new`")
     }
 
-    /// Ids of a prompt: beginning of sequence, then the text's last tokens, `max_tokens` in all at most.
+    /// Ids of a prompt: what begins a sequence, then the text's last tokens, `max_tokens` in all at most.
     #[must_use]
     pub fn encode_prompt(&self, text: &str, max_tokens: usize) -> Vec<u32> {
         let ids = self.encode(text);
-        let kept = &ids[ids.len().saturating_sub(max_tokens.saturating_sub(1))..];
-        std::iter::once(self.bos).chain(kept.iter().copied()).collect()
+        let (before, _) = &self.around;
+        let kept = &ids[ids.len().saturating_sub(max_tokens.saturating_sub(before.len()))..];
+        before.iter().chain(kept).copied().collect()
+    }
+
+    /// Ids of `text` with the special tokens that the tokenizer adds around a sequence.
+    #[must_use]
+    pub fn encode_whole(&self, text: &str) -> Vec<u32> {
+        let (before, after) = &self.around;
+        [before.as_slice(), &self.encode(text), after].concat()
     }
 
     /// The text of `ids`: ends before the first end-of-sequence token; padding and beginning-of-sequence tokens at the
@@ -123,7 +166,8 @@ impl Tokenizer {
     #[must_use]
     pub fn decode(&self, ids: &[u32]) -> String {
         let end = ids.iter().position(|id| *id == self.eos).unwrap_or(ids.len());
-        let end = ids[..end].iter().rposition(|id| *id != self.pad && *id != self.bos).map_or(0, |last| last + 1);
+        let end =
+            ids[..end].iter().rposition(|id| *id != self.pad && !self.around.0.contains(id)).map_or(0, |last| last + 1);
         self.decode_all(&ids[..end])
     }
 
@@ -174,10 +218,10 @@ impl Tokenizer {
         self.pad
     }
 
-    /// Id of the beginning-of-sequence token.
+    /// Ids that begin a sequence: a beginning-of-sequence token, or none.
     #[must_use]
-    pub const fn bos(&self) -> u32 {
-        self.bos
+    pub fn begin(&self) -> &[u32] {
+        &self.around.0
     }
 
     /// Id of the end-of-sequence token.
@@ -244,156 +288,4 @@ fn with_specials(model: impl Into<ModelWrapper>) -> Result<tokenizers::Tokenizer
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use tokenizers::models::TrainerWrapper;
-    use tokenizers::models::bpe::BpeTrainer;
-
-    use super::super::{ByteLevelBpe, TokenizerFile, WordLevel};
-    use super::*;
-
-    fn words(texts: &[&str]) -> Tokenizer {
-        Tokenizer::train(&Config::WordLevel(WordLevel {}), texts.iter().map(|t| (*t).to_owned())).unwrap()
-    }
-
-    fn bpe_config(size: i64) -> Config {
-        Config::ByteLevelBpe(ByteLevelBpe { vocab_size: size.try_into().unwrap() })
-    }
-
-    const TEXTS: [&str; 4] = [
-        "the cat sat on the mat, the cat did",
-        "a cat that sat is a cat that sits; the naïve cat",
-        "sitting cats sat and sat. Was the mat there?\n\nThe mat was there.",
-        "caf\u{e9} \u{1F600}\u{1F600} then the the the",
-    ];
-
-    fn bytes(size: i64) -> Tokenizer {
-        Tokenizer::train(&bpe_config(size), TEXTS.iter().map(|t| (*t).to_owned())).unwrap()
-    }
-
-    #[test]
-    fn word_level_ids_are_alphabetical_after_the_special_tokens() {
-        let tokenizer = words(&["b a", "<eos> . b"]);
-        assert_eq!((tokenizer.pad(), tokenizer.bos(), tokenizer.eos()), (0, 1, 2));
-        assert_eq!(tokenizer.encode("a b . z"), [5, 6, 4, 3]);
-        assert_eq!(tokenizer.vocab_size(), 7);
-        assert_eq!(tokenizer.to_json().unwrap(), words(&["<eos> . b", "a b"]).to_json().unwrap());
-    }
-
-    #[test]
-    fn decoding_ends_at_the_end_of_sequence() {
-        let tokenizer = words(&["a b"]);
-        assert_eq!(tokenizer.decode(&[4, 5, 2, 4]), "a b");
-        assert_eq!(tokenizer.decode(&[4, 5, 0, 0]), "a b");
-        assert_eq!(tokenizer.decode(&[4, 0, 1, 3, 5]), "a <pad> <bos> <unk> b");
-        assert_eq!(tokenizer.decode(&[2]), "");
-        assert_eq!(tokenizer.decode(&[]), "");
-    }
-
-    #[test]
-    fn prompts_lose_their_start() {
-        let tokenizer = words(&["a b c"]);
-        assert_eq!(tokenizer.encode_prompt("a b c", 9), [1, 4, 5, 6]);
-        assert_eq!(tokenizer.encode_prompt("a b c", 3), [1, 5, 6]);
-        assert_eq!(tokenizer.encode_prompt("a b c", 1), [1]);
-    }
-
-    #[test]
-    fn bpe_merges_are_those_of_the_tokenizers_trainer() {
-        let specials = specials().map(|token| AddedToken::from(token, true)).to_vec();
-        let trainer = BpeTrainer::builder()
-            .show_progress(false)
-            .vocab_size(300)
-            .min_frequency(2)
-            .special_tokens(specials)
-            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
-            .build();
-        let bytes_only = ByteLevel::new(false, false, true);
-        let mut theirs = tokenizers::Tokenizer::new(BPE::default());
-        theirs.with_pre_tokenizer(Some(bytes_only)).with_decoder(Some(bytes_only));
-        let mut trainer_wrapper = TrainerWrapper::from(trainer);
-        theirs.train(&mut trainer_wrapper, TEXTS.iter()).unwrap();
-        assert_eq!(theirs.get_vocab(true), bytes(300).inner.get_vocab(true));
-        for text in TEXTS {
-            assert_eq!(theirs.encode(text, false).unwrap().get_ids(), bytes(300).encode(text));
-        }
-    }
-
-    #[test]
-    fn bpe_learns_and_is_reproducible() {
-        let tokenizer = bytes(275);
-        assert_eq!(tokenizer.vocab_size(), 275);
-        assert_eq!(tokenizer.encode(" the cat").len(), 2);
-        assert_eq!(tokenizer.to_json().unwrap(), bytes(275).to_json().unwrap());
-        let error = Tokenizer::train(&bpe_config(100), std::iter::empty()).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "expected `vocab_size` of at least 260 (256 bytes and 4 special tokens), found 100"
-        );
-    }
-
-    #[test]
-    fn a_saved_tokenizer_loads_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tokenizer.json");
-        for (config, tokenizer) in
-            [(bpe_config(290), bytes(290)), (Config::WordLevel(WordLevel {}), words(&["the cat sat"]))]
-        {
-            tokenizer.save(&path).unwrap();
-            let loaded = Tokenizer::load(&path, &config).unwrap();
-            assert_eq!(loaded.encode("the cat <eos> sat"), tokenizer.encode("the cat <eos> sat"));
-            assert_eq!(loaded.to_json().unwrap(), tokenizer.to_json().unwrap());
-        }
-    }
-
-    #[test]
-    fn bad_files_are_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tokenizer.json");
-        let message = |config: &Config| format!("{:#}", Tokenizer::load(&path, config).unwrap_err());
-        let config = |eos: &str| {
-            Config::File(TokenizerFile {
-                path: path.clone(),
-                pad_token: PAD.into(),
-                bos_token: BOS.into(),
-                eos_token: eos.into(),
-            })
-        };
-        assert!(message(&config(EOS)).starts_with("cannot read tokenizer `"), "{}", message(&config(EOS)));
-        std::fs::write(&path, "{}").unwrap();
-        assert!(message(&config(EOS)).contains("expected a Hugging Face `tokenizer.json`"));
-        words(&["a"]).save(&path).unwrap();
-        let found = message(&config("</s>"));
-        assert!(found.ends_with("expected end-of-sequence token `</s>` in the vocabulary, found none"), "{found}");
-        let loaded = Tokenizer::train(&config(EOS), std::iter::empty()).unwrap();
-        assert_eq!(loaded.encode("a"), [4]);
-    }
-
-    #[test]
-    fn tokens_are_readable() {
-        let tokenizer = bytes(290);
-        let cat = tokenizer.encode(" cat")[0];
-        assert_eq!(tokenizer.token(cat), " cat");
-        assert_eq!(tokenizer.token(2), "<eos>");
-        assert_eq!(tokenizer.token(9999), "<9999>");
-        assert_eq!(words(&["a b"]).pieces(&[4, 5, 2]), ["a", " b", " <eos>"]);
-    }
-
-    proptest! {
-        #[test]
-        fn bpe_gives_every_text_back(text in any::<String>()) {
-            let tokenizer = bytes(270);
-            let ids = tokenizer.encode(&text);
-            prop_assert_eq!(tokenizer.decode(&ids), text.clone());
-            prop_assert_eq!(tokenizer.pieces(&ids).concat(), text.clone());
-            prop_assert_eq!(tokenizer.offsets(&text).len(), ids.len());
-        }
-
-        #[test]
-        fn any_ids_have_pieces_that_join_to_their_text(ids in prop::collection::vec(0u32..300, 0..20)) {
-            let tokenizer = bytes(270);
-            prop_assert_eq!(tokenizer.pieces(&ids).concat(), tokenizer.decode_all(&ids));
-            prop_assert_eq!(tokenizer.pieces(&ids).len(), ids.len());
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,194 @@
+//! One layer of a decoder: attention and MLP between norms, in the variations that `architecture` lists.
+
+use burn::tensor::activation::{gelu, gelu_approximate, relu, sigmoid, silu, softmax};
+use burn::tensor::{Device, Int, Tensor};
+
+use super::architecture::{Activation, Architecture, Block, Part, Positions, Role};
+use super::position::{Rotary, window_bias};
+use crate::compute::fused::{attention, matmul, rms_norm, swiglu};
+
+/// One layer of a cache.
+pub(super) struct Cached<'a> {
+    pub(super) columns: usize,
+    pub(super) layer: &'a mut (Tensor<4>, Tensor<4>),
+}
+
+impl Cached<'_> {
+    /// Writes the keys and values of new columns and returns those of all columns so far.
+    fn extend(self, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+        let (keys, values) = self.layer;
+        let [b, heads, t, d] = k.dims();
+        let range = [0..b, 0..heads, self.columns..self.columns + t, 0..d];
+        *keys = keys.extract().slice_assign(range.clone(), k);
+        *values = values.extract().slice_assign(range, v);
+        let columns = self.columns + t;
+        (keys.clone().narrow(2, 0, columns), values.clone().narrow(2, 0, columns))
+    }
+}
+
+/// What a layer sees and how it is turned, for every kind of layer.
+pub(super) struct Views {
+    global: View,
+    /// For layers with a window, of which all have the same.
+    local: Option<View>,
+}
+
+pub(super) struct View {
+    rotary: Option<Rotary>,
+    bias: Tensor<4>,
+}
+
+impl Views {
+    pub(super) fn new(config: &Architecture, positions: &Tensor<2, Int>, bias: &Tensor<4>, device: &Device) -> Self {
+        let rotary = |local: bool| match &config.positions {
+            Positions::Learned(_) => None,
+            Positions::Rotary { global, local: other } => {
+                let rope = other.as_ref().filter(|_| local).unwrap_or(global);
+                Some(Rotary::new(rope, config.attention_divisor, positions, device))
+            }
+        };
+        let [_, _, queries, columns] = bias.dims();
+        let local = config.windows.iter().flatten().next().map(|&window| {
+            let bias = if window < columns {
+                bias.clone() + window_bias(window, queries, columns, device)
+            } else {
+                bias.clone()
+            };
+            View { rotary: rotary(true), bias }
+        });
+        Self { global: View { rotary: rotary(false), bias: bias.clone() }, local }
+    }
+
+    pub(super) fn of(&self, config: &Architecture, layer: usize) -> &View {
+        config.window(layer).and(self.local.as_ref()).unwrap_or(&self.global)
+    }
+}
+
+/// One layer's weights by what they do.
+pub(super) struct Layer<'a> {
+    pub(super) config: &'a Architecture,
+    pub(super) index: usize,
+    pub(super) parts: &'a [Part],
+    pub(super) weights: &'a [Tensor<2>],
+}
+
+impl Layer<'_> {
+    pub(super) fn run(&self, x: Tensor<2>, view: &View, cached: Option<Cached>) -> Tensor<2> {
+        let normed = self.norm(Role::AttentionNorm, x.clone());
+        let attended = self.attention(&normed, view, cached);
+        match self.config.block {
+            Block::Sequential => {
+                let x = x + attended;
+                let normed = self.norm(Role::MlpNorm, x.clone());
+                x + self.mlp(normed)
+            }
+            Block::Parallel => {
+                let normed = self.norm(Role::MlpNorm, x.clone());
+                x + attended + self.mlp(normed)
+            }
+            Block::Sandwich => {
+                let x = x + self.norm(Role::AfterAttentionNorm, attended);
+                let normed = self.norm(Role::MlpNorm, x.clone());
+                x + self.norm(Role::AfterMlpNorm, self.mlp(normed))
+            }
+        }
+    }
+
+    fn weight(&self, part: Part) -> Option<Tensor<2>> {
+        self.parts.iter().position(|&known| known == part).map(|i| self.weights[i].clone())
+    }
+
+    fn own(&self, role: Role) -> Tensor<2> {
+        self.weight((role, false)).expect("the architecture lists what its layers use")
+    }
+
+    fn linear(&self, role: Role, x: Tensor<2>) -> Tensor<2> {
+        let y = matmul(x, self.own(role));
+        match self.weight((role, true)) {
+            Some(bias) => y + bias,
+            None => y,
+        }
+    }
+
+    fn norm(&self, role: Role, x: Tensor<2>) -> Tensor<2> {
+        let eps = self.config.norm_eps;
+        match self.weight((role, true)) {
+            Some(bias) => layer_norm(x, self.own(role), bias, eps),
+            None => rms_norm(x, self.own(role), eps),
+        }
+    }
+
+    fn mlp(&self, x: Tensor<2>) -> Tensor<2> {
+        let activation = self.config.activation;
+        let inner = if !self.config.gated {
+            activate(self.linear(Role::Up, x), activation)
+        } else if activation == Activation::Silu {
+            swiglu(self.linear(Role::Gate, x.clone()), self.linear(Role::Up, x))
+        } else {
+            activate(self.linear(Role::Gate, x.clone()), activation) * self.linear(Role::Up, x)
+        };
+        self.linear(Role::Down, inner)
+    }
+
+    fn attention(&self, x: &Tensor<2>, view: &View, cached: Option<Cached>) -> Tensor<2> {
+        let (heads, kv_heads, d) =
+            (self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim);
+        let [b, _, t, _] = view.bias.dims();
+        let split = |role, n: usize| self.linear(role, x.clone()).reshape([b * t, n, d]);
+        let by_head = |x: Tensor<3>, n: usize| x.reshape([b, t, n, d]).swap_dims(1, 2);
+        let q = self.head_norm(Role::QueryNorm, split(Role::Query, heads));
+        let k = self.head_norm(Role::KeyNorm, split(Role::Key, kv_heads));
+        let (q, k) = match &view.rotary {
+            Some(rotary) => (rotary.queries(q), rotary.keys(k)),
+            None => (q / self.config.attention_divisor, k),
+        };
+        let q = if self.config.divide_by_layer { q / (self.index as f64 + 1.0) } else { q };
+        let (q, mut k) = (by_head(q, heads), by_head(k, kv_heads));
+        let mut v = by_head(split(Role::Value, kv_heads), kv_heads);
+        if let Some(cached) = cached {
+            (k, v) = cached.extend(k, v);
+        }
+        let bias = view.bias.clone();
+        let attended = match self.config.attention_softcap {
+            Some(cap) => capped_attention(q, k, v, bias, cap),
+            None => attention(q, k, v, bias),
+        };
+        self.linear(Role::Output, attended)
+    }
+
+    fn head_norm(&self, role: Role, x: Tensor<3>) -> Tensor<3> {
+        let Some(weight) = self.weight((role, false)) else { return x };
+        let [n, heads, d] = x.dims();
+        rms_norm(x.reshape([n * heads, d]), weight, self.config.norm_eps).reshape([n, heads, d])
+    }
+}
+
+fn activate(x: Tensor<2>, activation: Activation) -> Tensor<2> {
+    match activation {
+        Activation::Silu => silu(x),
+        Activation::Gelu => gelu(x),
+        Activation::GeluTanh => gelu_approximate(x),
+        Activation::QuickGelu => x.clone() * sigmoid(x * 1.702),
+        Activation::Relu => relu(x),
+    }
+}
+
+/// `(x - mean) / sqrt(variance + eps) * w + b` over the last dimension.
+pub(super) fn layer_norm(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<2>, eps: f64) -> Tensor<2> {
+    let centred = x.clone() - x.mean_dim(1);
+    let scale = (centred.clone().square().mean_dim(1) + eps).sqrt().recip();
+    centred * scale * weight + bias
+}
+
+/// [`attention`] whose scores are `cap tanh(score / cap)`.
+fn capped_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Tensor<4>, cap: f64) -> Tensor<2> {
+    let [b, heads, t, d] = q.dims();
+    let repeated = |x: Tensor<4>| {
+        let [_, kv_heads, columns, _] = x.dims();
+        let times = heads / kv_heads;
+        x.reshape([b, kv_heads, 1, columns, d]).expand([b, kv_heads, times, columns, d]).reshape([b, heads, columns, d])
+    };
+    let scores = q.matmul(repeated(k).swap_dims(2, 3));
+    let p = softmax((scores / cap).tanh() * cap + bias, 3);
+    p.matmul(repeated(v)).swap_dims(1, 2).reshape([b * t, heads * d])
+}

@@ -1,0 +1,120 @@
+//! What depends on where a token stands: rotations, and windows of attention.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use super::architecture::{Rope, Scaling};
+use super::batch::MASKED;
+use crate::compute::fused::rotate;
+
+/// Cosines and sines of a rotary position embedding [ROPE], each `[B * T, 1, dims]`.
+pub(super) struct Rotary {
+    keys: [Tensor<3>; 2],
+    /// Divided as scores are to be, so that the (large) scores need not be.
+    queries: [Tensor<3>; 2],
+    divisor: f64,
+}
+
+impl Rotary {
+    pub(super) fn new(rope: &Rope, divisor: f64, positions: &Tensor<2, Int>, device: &Device) -> Self {
+        let [b, t] = positions.dims();
+        let d = rope.dims;
+        let angles = if let Scaling::Dynamic { factor, original } = rope.scaling {
+            let longest: Vec<i64> = positions.clone().max_dim(1).into_data().convert::<i64>().iter().collect();
+            let rows = longest.iter().flat_map(|&last| {
+                let length = usize::try_from(last).unwrap_or(0) + 1;
+                frequencies(stretched(rope.theta, d, factor, original, length), d, &Scaling::None)
+            });
+            let frequencies = Tensor::<3>::from_data(TensorData::new(rows.collect::<Vec<f32>>(), [b, 1, d]), device);
+            (positions.clone().reshape([b, t, 1]).float() * frequencies).reshape([b * t, 1, d])
+        } else {
+            let frequencies = frequencies(rope.theta, d, &rope.scaling);
+            positions.clone().reshape([b * t, 1, 1]).float()
+                * Tensor::<3>::from_data(TensorData::new(frequencies, [1, 1, d]), device)
+        };
+        let keys = [angles.clone().cos(), angles.sin()];
+        let queries = keys.clone().map(|x| x / divisor);
+        Self { keys, queries, divisor }
+    }
+
+    /// Turns keys `[n, heads, d]`.
+    pub(super) fn keys(&self, x: Tensor<3>) -> Tensor<3> {
+        turn(x, &self.keys, |rest| rest)
+    }
+
+    /// Turns queries `[n, heads, d]` and divides them.
+    pub(super) fn queries(&self, x: Tensor<3>) -> Tensor<3> {
+        turn(x, &self.queries, |rest| rest / self.divisor)
+    }
+}
+
+/// Turns the first dimensions of every head; the others become `rest` of themselves.
+fn turn(x: Tensor<3>, [cos, sin]: &[Tensor<3>; 2], rest: impl Fn(Tensor<3>) -> Tensor<3>) -> Tensor<3> {
+    let (d, turned) = (x.dims()[2], cos.dims()[2]);
+    let (cos, sin) = (cos.clone(), sin.clone());
+    if d == turned {
+        return rotate(x, cos, sin);
+    }
+    let others = rest(x.clone().narrow(2, turned, d - turned));
+    Tensor::cat(vec![rotate(x.narrow(2, 0, turned), cos, sin), others], 2)
+}
+
+/// Radians a position of every dimension, both halves alike.
+fn frequencies(theta: f64, d: usize, scaling: &Scaling) -> Vec<f32> {
+    let frequency = |i: usize| theta.powf(-2.0 * ((i % (d / 2)) as f64) / d as f64);
+    (0..d).map(|i| scaled(frequency(i), scaling) as f32).collect()
+}
+
+fn scaled(frequency: f64, scaling: &Scaling) -> f64 {
+    match *scaling {
+        Scaling::None | Scaling::Dynamic { .. } => frequency,
+        Scaling::Linear(factor) => frequency / factor,
+        Scaling::Llama3 { factor, low, high, original } => {
+            let turns = original * frequency / std::f64::consts::TAU;
+            let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+            frequency / factor * (1.0 - kept) + frequency * kept
+        }
+    }
+}
+
+/// The base that lets `length` positions fit: `theta (factor length / original - (factor - 1))^(d / (d - 2))`.
+fn stretched(theta: f64, d: usize, factor: f64, original: usize, length: usize) -> f64 {
+    let ratio = factor * length.max(original) as f64 / original as f64 - (factor - 1.0);
+    theta * ratio.powf(d as f64 / (d as f64 - 2.0))
+}
+
+/// What hides all but the last `window` of `columns` keys from the last `queries` columns, `[1, 1, queries, columns]`.
+///
+/// Real tokens of a row stand side by side, so a distance in columns is one in positions.
+pub(super) fn window_bias(window: usize, queries: usize, columns: usize, device: &Device) -> Tensor<4> {
+    let first = columns - queries;
+    let hidden = |query: usize, key: usize| key + window <= first + query;
+    let bias =
+        (0..queries).flat_map(|query| (0..columns).map(move |key| if hidden(query, key) { MASKED } else { 0.0 }));
+    Tensor::from_data(TensorData::new(bias.collect::<Vec<f32>>(), [1, 1, queries, columns]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::model::weights::host;
+
+    #[test]
+    fn a_window_shows_the_token_itself_and_those_just_before() {
+        let shown = |window, queries, columns| -> Vec<u8> {
+            host(&window_bias(window, queries, columns, &Device::flex())).iter().map(|&b| u8::from(b == 0.0)).collect()
+        };
+        assert_eq!(shown(1, 1, 3), [0, 0, 1]);
+        assert_eq!(shown(2, 2, 4), [0, 1, 1, 1, 0, 0, 1, 1], "later keys are the causal mask's matter");
+        assert_eq!(shown(9, 1, 3), [1, 1, 1]);
+    }
+
+    #[test]
+    fn stretching_begins_where_the_original_length_ends() {
+        let near = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-9 * expected, "{found}");
+        near(stretched(100.0, 4, 2.0, 10, 1), 100.0);
+        near(stretched(100.0, 4, 2.0, 10, 10), 100.0);
+        near(stretched(100.0, 4, 2.0, 10, 20), 900.0);
+    }
+}

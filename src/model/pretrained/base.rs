@@ -1,0 +1,176 @@
+//! `[policy]`: a checkpoint that a run starts from, and what of it is in every key.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use hf_hub::api::sync::{ApiBuilder, ApiRepo};
+use hf_hub::{Cache, Repo, RepoType};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{CONFIG, Description, describe, load, read_config, weight_files};
+use crate::model::{Architecture, Config, Model};
+
+/// The recipe's `[policy]` table: a checkpoint that the policy, and with it the reference and all reward models, start from,
+/// in place of a fresh `[model]`. Exactly one of `path` and `hub`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// A folder as `transformers` writes it: `config.json`, safetensors files, tokenizer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// A repository of the Hugging Face hub, `organisation/name`; what its cache has is not fetched again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<String>,
+    /// A branch, tag or commit of that repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Whether `[sft]` trains it first; otherwise the reference is the checkpoint as it is.
+    #[serde(default = "yes")]
+    pub fine_tune: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+impl Start {
+    /// The checkpoint's folder, fetched first where it is a repository that the cache does not have.
+    ///
+    /// # Errors
+    /// When it is not exactly one of a folder and a repository, or the repository cannot be fetched.
+    pub fn folder(&self) -> Result<PathBuf> {
+        match (&self.path, &self.hub) {
+            (Some(path), None) => Ok(path.clone()),
+            (None, Some(name)) => fetch(name, self.revision.as_deref())
+                .with_context(|| format!("cannot get the checkpoint `{name}` of the Hugging Face hub")),
+            _ => bail!("expected one of `path` and `hub` in `[policy]`"),
+        }
+    }
+}
+
+/// Files beside the weights that a folder may have.
+const BESIDE: [&str; 5] = [
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+
+fn fetch(name: &str, revision: Option<&str>) -> Result<PathBuf> {
+    let repo = match revision {
+        Some(revision) => Repo::with_revision(name.to_owned(), RepoType::Model, revision.to_owned()),
+        None => Repo::model(name.to_owned()),
+    };
+    let cached = Cache::from_env().repo(repo.clone());
+    if let Some(folder) = cached.get(CONFIG).and_then(|path| path.parent().map(Path::to_owned))
+        && folder.join("tokenizer.json").exists()
+        && weight_files(&folder).is_ok()
+    {
+        return Ok(folder);
+    }
+    let offline = "it is not in the cache, and there is no way to the hub: fetch it where there is a network \
+                   (`HF_HOME` says where the cache is), or give a folder as `path`";
+    let api = ApiBuilder::from_env().with_progress(false).build().context(offline)?.repo(repo);
+    let config = api.get(CONFIG).with_context(|| format!("`{CONFIG}`: {offline}"))?;
+    let folder = config.parent().context("a file in no folder")?.to_owned();
+    let there: Vec<String> = api.info()?.siblings.into_iter().map(|file| file.rfilename).collect();
+    let get = |file: &str, api: &ApiRepo| api.get(file).map(drop).with_context(|| format!("`{file}`"));
+    for file in BESIDE.iter().filter(|file| there.iter().any(|name| name == *file)) {
+        get(file, &api)?;
+    }
+    get("tokenizer.json", &api)?;
+    if there.iter().any(|name| name == "model.safetensors") {
+        get("model.safetensors", &api)?;
+    } else {
+        get("model.safetensors.index.json", &api)?;
+        let index: Value =
+            serde_json::from_str(&std::fs::read_to_string(folder.join("model.safetensors.index.json"))?)?;
+        let listed = index["weight_map"].as_object().context("the index has no `weight_map`")?;
+        let files: std::collections::BTreeSet<&str> = listed.values().filter_map(Value::as_str).collect();
+        for file in files {
+            get(file, &api)?;
+        }
+    }
+    Ok(folder)
+}
+
+/// A checkpoint that a run starts from, by content.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Base {
+    /// Its `config.json`.
+    pub checkpoint: Value,
+    /// The hash of every file with weights.
+    pub weights: BTreeMap<String, String>,
+    /// Whether it is trained before it is the reference.
+    pub fine_tune: bool,
+}
+
+/// Where a run's network comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Origin {
+    /// It is made anew.
+    Fresh(Config),
+    /// It starts from a checkpoint.
+    Pretrained(Base),
+}
+
+impl Base {
+    /// What `start` names, its files hashed by `hash`.
+    ///
+    /// # Errors
+    /// When the folder is incomplete or is no language model that is supported.
+    pub fn of(start: &Start, hash: impl Fn(&Path) -> Result<String>) -> Result<Self> {
+        let folder = start.folder()?;
+        let checkpoint = read_config(&folder)?;
+        let description = describe(&checkpoint).with_context(|| format!("in `{}`", folder.join(CONFIG).display()))?;
+        ensure!(
+            description.purpose == super::Purpose::Language,
+            "expected a language model in `{}`, found a classifier",
+            folder.display()
+        );
+        let hashed = |file: String| hash(&folder.join(&file)).map(|hash| (file, hash));
+        let weights = weight_files(&folder)?.into_iter().map(hashed).collect::<Result<_>>()?;
+        Ok(Self { checkpoint, weights, fine_tune: start.fine_tune })
+    }
+
+    /// Reads its weights from where `start` says, which must have the same content as before.
+    ///
+    /// # Errors
+    /// When a file was changed or is not what the config says.
+    pub fn load(
+        &self,
+        start: &Start,
+        hash: impl Fn(&Path) -> Result<String>,
+        device: &burn::tensor::Device,
+    ) -> Result<Model> {
+        let now = Self::of(start, hash)?;
+        ensure!(now == *self, "the checkpoint in `{}` was changed since it was planned", start.folder()?.display());
+        load(&start.folder()?, &self.description()?, device)
+    }
+
+    /// Its config, understood.
+    ///
+    /// # Errors
+    /// When it is not, as in a plan of another version.
+    pub fn description(&self) -> Result<Description> {
+        describe(&self.checkpoint)
+    }
+}
+
+impl Origin {
+    /// The network's architecture, with a language model's head.
+    ///
+    /// # Errors
+    /// As [`Base::description`].
+    pub fn architecture(&self) -> Result<Architecture> {
+        match self {
+            Self::Fresh(config) => Ok(config.into()),
+            Self::Pretrained(base) => Ok(base.description()?.architecture),
+        }
+    }
+}

@@ -266,8 +266,9 @@ fn only_models_are_opened() {
     );
     assert!(ask("sft/seed=1").contains("did you mean `sft/seed=0`?"));
     assert!(
-        ask("reward/token/budget=8/seed=0")
-            .contains("expected a language model (a result of `sft` or `ppo`, or a `ForCausalLM`), found a reward model")
+        ask("reward/token/budget=8/seed=0").contains(
+            "expected a language model (a result of `sft` or `ppo`, or a `ForCausalLM`), found a reward model"
+        )
     );
     assert!(ask(".").contains("expected the folder of a result (`STORE/results/STAGE/KEY`), found `.`"));
 }

@@ -52,7 +52,7 @@ fn store() -> (tempfile::TempDir, Store) {
 
 fn workspace(store: &Store, plan: &Plan, index: usize) -> Workspace {
     match store.claim(plan.identity(index), |_| false).unwrap() {
-        Claim::Work(workspace) => workspace,
+        Claim::Work(workspace) => *workspace,
         claim => panic!("expected work, found {claim:?}"),
     }
 }

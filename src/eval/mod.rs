@@ -13,6 +13,7 @@ mod classical;
 mod detection;
 mod effect;
 mod length_control;
+mod letters;
 mod logistic;
 mod outcomes;
 mod power;
@@ -34,6 +35,7 @@ pub use effect::{Effect, Panel, effect};
 pub use length_control::{
     Compared, FitError, GlmWeights, Index, LengthControlled, TableError, difficulties, read_difficulties,
 };
+pub use letters::letters;
 pub use outcomes::{OutcomeError, Outcomes};
 pub use power::{Components, Requirement};
 pub use ranks::spearman;

@@ -28,12 +28,12 @@ const MODEL: &str = "model";
 ///
 /// # Errors
 /// When the loss is not finite (the step is named; the last checkpoint stays), or a checkpoint cannot be used.
-pub fn descend<const N: usize>(
+pub fn descend<const N: usize, const M: usize>(
     model: Model,
     schedule: Schedule,
     emitter: &Emitter,
     checkpoints: &dyn Checkpoints,
-    mut look: impl FnMut(&Model, usize) -> (Outcome<N>, [(&'static str, f64); 2]),
+    mut look: impl FnMut(&Model, usize) -> (Outcome<N>, [(&'static str, f64); M]),
 ) -> Result<Model> {
     let Schedule { table, steps, optimizer } = schedule;
     let (mut first, device) = (0, model.device());

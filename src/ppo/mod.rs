@@ -10,6 +10,8 @@ pub mod train;
 mod update;
 pub mod watch;
 
+pub use rollout::advantages;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

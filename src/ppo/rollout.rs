@@ -9,7 +9,7 @@ use super::Config;
 use super::gae::{ADVANTAGES, gae, whiten};
 use super::train::Task;
 use crate::compute::Crew;
-use crate::model::generate::{Sampling, sample};
+use crate::model::generate::{Sampling, Special, sample};
 use crate::model::{Batch, Model, Pair, bucket};
 use crate::reward::score::ragged;
 
@@ -63,18 +63,14 @@ impl<'a> Rollout<'a> {
         let (prompts, responses) = rolled_out(policy, task, step, crew);
         let pairs: Vec<Pair> =
             prompts.iter().zip(&responses).map(|(prompt, response)| Pair { prompt, response }).collect();
-        let passes = passes(policy, value, reference, &pairs, task, crew);
+        let models = [policy, reference, value];
+        let passes = passes(models, &pairs, task.config.temperature.get(), task.special.pad, crew);
         let rewards = task.reward.rewards(&pairs, task.special.pad, crew);
         let finished = |response: &[u32]| response.last() == Some(&task.special.eos);
         let rows = prompts.into_iter().zip(&responses).zip(passes).zip(rewards);
         let mut rows: Vec<Row> = rows
-            .map(|(((prompt, response), pass), mut rewards)| {
-                for reward in &mut rewards {
-                    *reward *= task.config.reward_scale.get();
-                }
-                if let (false, Some(last)) = (finished(response), rewards.last_mut()) {
-                    *last -= task.config.missing_eos_penalty.get();
-                }
+            .map(|(((prompt, response), pass), rewards)| {
+                let rewards = paid(&rewards, finished(response), task.config);
                 Row::new(prompt, response.clone(), pass, rewards, kl_coef, task.config)
             })
             .collect();
@@ -114,6 +110,34 @@ fn rolled_out<'a>(policy: &Model, task: &Task<'a>, step: usize, crew: &Crew) -> 
     (prompts, responses)
 }
 
+/// Rewards as PPO pays them: scaled, less the penalty of a response that did not finish.
+fn paid(rewards: &[f64], finished: bool, config: &Config) -> Vec<f64> {
+    let mut rewards: Vec<f64> = rewards.iter().map(|reward| reward * config.reward_scale.get()).collect();
+    if let (false, Some(last)) = (finished, rewards.last_mut()) {
+        *last -= config.missing_eos_penalty.get();
+    }
+    rewards
+}
+
+/// The advantages of a response's tokens as an iteration would estimate them, before whitening: by policy, reference and
+/// value model, from its `rewards` and, beside the table, the KL coefficient.
+#[must_use]
+pub fn advantages(
+    [policy, reference, value]: &[Model; 3],
+    row: Pair,
+    rewards: &[f64],
+    (config, kl_coef): (&Config, f64),
+    special: Special,
+    crew: &Crew,
+) -> Vec<f64> {
+    let passes = passes([policy, reference, value], &[row], config.temperature.get(), special.pad, crew);
+    let rewards = paid(rewards, row.response.last() == Some(&special.eos), config);
+    let response = row.response.to_vec();
+    let rows =
+        passes.into_iter().map(|pass| Row::new(row.prompt, response.clone(), pass, rewards.clone(), kl_coef, config));
+    rows.flat_map(|row| row.advantages).collect()
+}
+
 /// What the frozen passes say of one response, one number a token.
 struct Pass {
     log_probs: Vec<f64>,
@@ -121,10 +145,16 @@ struct Pass {
     values: Vec<f64>,
 }
 
-fn passes(policy: &Model, value: &Model, reference: &Model, pairs: &[Pair], task: &Task, crew: &Crew) -> Vec<Pass> {
-    let temperature = task.config.temperature.get();
+/// The passes of policy, reference and value model.
+fn passes(
+    [policy, reference, value]: [&Model; 3],
+    pairs: &[Pair],
+    temperature: f64,
+    pad: u32,
+    crew: &Crew,
+) -> Vec<Pass> {
     bucket::map(pairs, crew, |pairs| {
-        let batch = Batch::new(pairs, task.special.pad, &policy.device());
+        let batch = Batch::new(pairs, pad, &policy.device());
         let log_probs = ragged(&policy.log_probs(&batch, temperature), &batch.lengths);
         let reference = ragged(&reference.log_probs(&batch, temperature), &batch.lengths);
         let values = ragged(&column(value.before_response(&batch)), &batch.lengths);

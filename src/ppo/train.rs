@@ -51,6 +51,8 @@ pub struct Snapshot {
 pub struct Trained {
     /// The policy after the last iteration.
     pub policy: Model,
+    /// The value model after the last iteration: it says what advantages are made of.
+    pub value: Model,
     /// The learning curve's samples, in order of step.
     pub snapshots: Vec<Snapshot>,
     /// Suspicions of reward hacking, each at the iteration where it first arose.
@@ -120,7 +122,8 @@ pub fn train(
             checkpoints.save(step + 1, &files)?;
         }
     }
-    Ok(Trained { policy: policy.model, snapshots: state.snapshots, suspicions: state.suspicions })
+    let State { snapshots, suspicions, .. } = state;
+    Ok(Trained { policy: policy.model, value: value.model, snapshots, suspicions })
 }
 
 /// The files of a checkpoint.
@@ -147,12 +150,13 @@ fn snapshot(policy: &Model, task: &Task, crew: &Crew) -> Vec<Vec<u32>> {
     sample(policy, &prompts, task.special, sampling, task.seed, crew, &|_| ())
 }
 
-fn metrics(rollout: &Rollout, update: &Update, kl_coef: f64) -> [(&'static str, f64); 13] {
+fn metrics(rollout: &Rollout, update: &Update, kl_coef: f64) -> [(&'static str, f64); 14] {
     let rows = rollout.rows.len() as f64;
     [
         ("reward", rollout.mean(|row| row.rewards.iter().sum())),
         ("kl_nats", rollout.mean_kl()),
         ("length", rollout.mean(|row| row.response.len() as f64)),
+        ("tokens", rollout.rows.iter().map(|row| row.response.len() as f64).sum()),
         ("finished", rollout.finished as f64 / rows),
         ("kl_coef", kl_coef),
         ("return", rollout.mean(|row| row.returns.first().copied().unwrap_or(0.0))),

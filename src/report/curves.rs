@@ -5,8 +5,9 @@
 
 use std::collections::BTreeSet;
 
+use super::learning::{Curve, CurvePoint, SeedCurve};
 use super::numbers::{fixed, plural};
-use super::schema::{Curve, CurvePoint, Report, SeedCurve};
+use super::schema::Report;
 use super::svg::{Anchor, COLOURS, Scale, Svg, shortened};
 
 const WIDTH: f64 = 360.0;

@@ -6,7 +6,8 @@
 use serde::Serialize;
 
 use super::numbers::signed;
-use super::schema::{Heatmap, Report};
+use super::samples::Heatmap;
+use super::schema::Report;
 
 /// One heat map, ready for a template.
 #[derive(Serialize)]

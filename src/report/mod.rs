@@ -3,16 +3,20 @@
 //! Everything is made from one [`Report`], so that all renderings say the same. Collecting a report from stored results is
 //! left to `stage`, estimating its numbers to `eval`.
 
+mod costs;
 mod curves;
 mod dots;
 mod heat;
+mod learning;
 mod lookup;
+mod material;
 mod numbers;
 mod parquet;
 mod render;
 mod reward_models;
 #[cfg(test)]
 mod sample;
+mod samples;
 mod schema;
 mod svg;
 pub mod sweep;
@@ -25,7 +29,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+pub use costs::*;
+pub use learning::*;
+pub use material::*;
 pub use reward_models::*;
+pub use samples::*;
 pub use schema::*;
 pub use table::terminal_table;
 pub use verdict::verdict;
@@ -135,7 +143,8 @@ mod tests {
                 missing.push(key.to_owned());
             }
         });
-        missing.retain(|key| !["off_topic", "omitted", "repeated", "rude", "unsupported"].contains(&key.as_str()));
+        let kinds = ["off_topic", "omitted", "repeated", "rude", "unsupported"];
+        missing.retain(|key| !kinds.contains(&key.as_str()));
         assert!(missing.is_empty(), "docs/REPORT.md does not describe {missing:?}");
     }
 

@@ -34,9 +34,32 @@ pub struct RewardModelResult {
     pub edited_tokens: Option<TokenQuality>,
     /// The same of the tokens that people marked as erroneous, where they did.
     pub error_spans: Option<TokenQuality>,
+    /// Reliability of the probability, by Bradley and Terry, that the response with the higher score is the preferred one of a
+    /// held-out pair; empty where the model's loss does not train that probability.
+    pub preference_reliability: Vec<Bin>,
+    /// Its expected calibration error.
+    pub preference_calibration_error: Option<f64>,
+    /// How its scores are distributed on held-out data, by what they are scores of.
+    pub distributions: Vec<ScoreDistribution>,
     /// What the best of n samples of the reference by this model is worth to the oracle, from n = 1; empty without an
     /// oracle.
     pub best_of_n: Vec<BestOfN>,
+}
+
+/// How the scores of one class are distributed, in standard deviations from the mean over all classes of its kind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ScoreDistribution {
+    /// What has the scores: `tokens` or `responses`.
+    pub of: String,
+    /// Tokens: `deleted`, `substituted`, `unchanged`, `added`; responses: `preferred`, `less preferred`, `edited`, `original`.
+    pub class: String,
+    /// How many.
+    pub count: usize,
+    /// Their mean.
+    pub mean: f64,
+    /// Share of them in each of 32 bins of equal width from -4 to 4; what lies beyond is in the outermost ones.
+    pub shares: Vec<f64>,
 }
 
 /// How well low token rewards mark tokens that are wrong.

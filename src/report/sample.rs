@@ -21,6 +21,7 @@ pub fn report() -> Report {
                       sequence-level one?"
             .to_owned(),
         judge: "oracle: fewer faults win, equal counts draw".to_owned(),
+        judges: vec![judge()],
         confidence: 0.95,
         bootstrap_samples: 5000,
         difference: 5.0,
@@ -28,7 +29,12 @@ pub fn report() -> Report {
         prompts: 500,
         reward_models: reward_models(),
         label_agreement: Some(LabelAgreement { precision: 0.862, recall: 0.914, records: 400 }),
+        samples_seed: 7,
         heatmaps: vec![heatmap()],
+        differences: vec![KeyDifference {
+            key: "reward.token.loss".to_owned(),
+            values: vec![None, None, Some("pairwise_mean".to_owned())],
+        }],
         examples: vec![example()],
         sft: SftResult { final_loss: Some(0.842), faults: Some(2.81), mean_length: Some(35.8) },
         warnings: vec![
@@ -39,17 +45,31 @@ pub fn report() -> Report {
         data: [("demonstrations", 40_000), ("training prompts", 20_000), ("test prompts", 500)]
             .map(|(name, count)| DataCount { name: name.to_owned(), count })
             .to_vec(),
+        lengths: vec![Lengths {
+            name: "prompts".to_owned(),
+            count: 20_000,
+            mean: 5.2,
+            median: 5.0,
+            longest: 9,
+            bin_width: 1,
+            bins: vec![0, 0, 10, 90, 2400, 9500, 6000, 1500, 400, 100],
+        }],
+        edits: BUDGETS.map(edits).to_vec(),
+        skipped: vec![SkippedRows {
+            reason: "too long".to_owned(),
+            count: 3,
+            example: format!("pairs.jsonl, line 7: {HOSTILE}"),
+        }],
+        missing: vec![
+            MissingStage {
+                label: "ppo/token/kl=0.3/budget=300/seed=2".to_owned(),
+                status: "failed".to_owned(),
+                error: Some("loss is NaN at step 7".to_owned()),
+            },
+            MissingStage { label: "responses/token/kl=0.3".to_owned(), status: "missing".to_owned(), error: None },
+        ],
         recipe_toml: format!("# {HOSTILE}\nseeds = [0, 1, 2]\nbudgets = [300, 1000]\n\n[ppo]\nkl_coef = [0.03, 0.1]\n"),
-        provenance: Provenance {
-            version: "0.1.0".to_owned(),
-            commit: Some("b07d531".to_owned()),
-            dirty: Some(false),
-            device: "flex (CPU)".to_owned(),
-            threads: Some(2),
-            command_line: "runner run recipes/finegrained.toml".to_owned(),
-            date: "2026-01-02T03:04:05Z".to_owned(),
-            wall_seconds: Some(412.5),
-        },
+        provenance: provenance(),
         ..Report::default()
     };
     for (b, budget) in BUDGETS.into_iter().enumerate() {
@@ -63,6 +83,9 @@ pub fn report() -> Report {
                     budget,
                     kl_coef,
                     validation_win_rate,
+                    kl_nats: Some(0.12 / kl_coef + v as f64),
+                    mean_reward: Some(0.9 + 0.1 * v as f64),
+                    mean_score: Some(-1.4 + 0.2 * v as f64),
                     chosen: kl_coef < 0.05,
                 });
             }
@@ -72,13 +95,42 @@ pub fn report() -> Report {
     for (stage, seconds) in [("data", 0.4), ("sft", 52.1), ("reward", 9.2), ("ppo", 31.9), ("report", 0.2)] {
         report.stages.push(StageCost {
             label: format!("{stage} seed=0"),
+            stage: stage.to_owned(),
             wall_seconds: Some(seconds),
+            started: Some(1_700_000_000 + report.stages.len() as u64 * 40),
+            tokens: (stage == "ppo").then_some(90_000),
+            marks: if stage == "ppo" { vec![Mark { step: 30, seconds: 16.0 }] } else { Vec::new() },
             peak_memory_bytes: (stage != "data").then_some(120 << 20),
             cached: stage == "sft",
         });
     }
     report.verdict = super::verdict(&report);
     report
+}
+
+fn judge() -> JudgeResult {
+    JudgeResult {
+        name: "oracle".to_owned(),
+        description: "oracle: fewer faults win, equal counts draw".to_owned(),
+        pairs: 18_000,
+        tie_rate: Some(0.21),
+        order_consistency: Some(1.0),
+        first_position_rate: Some(0.5),
+        preference_accuracy: Some(0.93),
+    }
+}
+
+fn provenance() -> Provenance {
+    Provenance {
+        version: "0.1.0".to_owned(),
+        commit: Some("b07d531".to_owned()),
+        dirty: Some(false),
+        device: "flex (CPU)".to_owned(),
+        threads: Some(2),
+        command_line: "runner run recipes/finegrained.toml".to_owned(),
+        date: "2026-01-02T03:04:05Z".to_owned(),
+        wall_seconds: Some(412.5),
+    }
 }
 
 fn win_rate(v: usize, b: usize) -> f64 {
@@ -97,6 +149,10 @@ fn variant(name: &str, v: usize, b: usize, budget: usize) -> VariantResult {
         budget,
         win_rate,
         ci: [win_rate - 0.031, win_rate + 0.028],
+        wins: 900,
+        ties: 350,
+        losses: 250,
+        letters: if v == 2 { "a" } else { "b" }.to_owned(),
         length_controlled_win_rate: Some(win_rate - 0.021),
         iqm_win_rate: Some(win_rate - 0.002),
         iqm_ci: Some([win_rate - 0.012, win_rate + 0.02]),
@@ -131,6 +187,11 @@ fn comparison(v: usize, w: usize, other: &str, budget: usize) -> Comparison {
         p_value: 0.05 / points,
         p_holm: Some(0.3 / points),
         head_to_head: Some(0.5 + points / 120.0),
+        head_to_head_ci: Some([0.46 + points / 120.0, 0.54 + points / 120.0]),
+        length_controlled_head_to_head: Some(0.49 + points / 120.0),
+        wins: 600,
+        ties: 450,
+        losses: 450,
         better_prompts: 210,
         worse_prompts: 150,
         sign_p: Some(0.0018),
@@ -157,6 +218,7 @@ fn curve(name: &str, v: usize, b: usize, budget: usize) -> Curve {
         let wobble = 0.018 * (step as f64 * 0.37 + seed as f64 * 2.1 + v as f64).sin();
         CurvePoint {
             step,
+            tokens: Some(2000.0 * step as f64),
             win_rate: Some(0.48 + (win_rate(v, b) - 0.48) * done + wobble),
             kl_nats: Some((3.2 + 0.4 * v as f64) * done + wobble.abs() * 8.0),
             mean_reward: Some((1.1 + 0.3 * v as f64) * done + wobble * 5.0),
@@ -164,7 +226,19 @@ fn curve(name: &str, v: usize, b: usize, budget: usize) -> Curve {
             mean_score: Some(-2.8 + done),
         }
     };
-    let seed = |seed: u64| SeedCurve { seed, points: (0..=60).step_by(5).map(|step| point(seed, step)).collect() };
+    let training = |point: CurvePoint| TrainingPoint {
+        step: point.step,
+        tokens: point.tokens,
+        kl_nats: point.kl_nats,
+        reward: point.mean_reward,
+        length: point.mean_length,
+    };
+    let seed = |seed: u64| SeedCurve {
+        seed,
+        stage: "ppo seed=0".to_owned(),
+        points: (0..=60).step_by(5).map(|step| point(seed, step)).collect(),
+        training: (1..=60).map(|step| training(point(seed, step))).collect(),
+    };
     Curve { variant: name.to_owned(), budget, seeds: (0..3).map(seed).collect() }
 }
 
@@ -184,11 +258,36 @@ fn reward_models() -> Vec<RewardModelResult> {
                 token_auc: (v == 2).then_some(0.8),
                 edited_tokens: (v == 2).then(token_quality),
                 error_spans: None,
+                preference_reliability: vec![
+                    Bin { count: 200, predicted: 0.55, observed: 0.58 },
+                    Bin { count: 100, predicted: 0.92, observed: 0.89 },
+                ],
+                preference_calibration_error: Some(0.03),
+                distributions: vec![distribution("preferred", 18), distribution("less preferred", 14)],
                 best_of_n: (1..=64).map(|n| best_of_n(n, v)).collect(),
             }));
         }
     }
     all
+}
+
+fn distribution(class: &str, peak: usize) -> ScoreDistribution {
+    let mut shares = vec![0.0; 32];
+    (shares[peak], shares[peak + 1]) = (0.75, 0.25);
+    ScoreDistribution { of: "responses".to_owned(), class: class.to_owned(), count: 300, mean: 0.2, shares }
+}
+
+fn edits(budget: usize) -> EditStatistics {
+    let counts = |all: &[(&str, usize)]| all.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
+    EditStatistics {
+        budget,
+        edits: budget,
+        mean_distance: 6.4,
+        share_changed: 0.17,
+        tokens_by_kind: counts(&[("deleted", 5000), ("substituted", 90), ("added", 1200), ("unchanged", 24_000)]),
+        edits_by_kind: counts(&[("deletion", 600), ("addition", 120), ("mixed", 280)]),
+        distances: vec![0, 10, 40, 100, 150],
+    }
 }
 
 fn token_quality() -> TokenQuality {
@@ -222,12 +321,23 @@ fn heatmap() -> Heatmap {
     let sequence = (0..tokens.len()).map(|i| if i == last { -1.31 } else { 0.0 }).collect();
     let token =
         labels.chars().enumerate().map(|(i, c)| 0.12 * (i as f64).sin() - if c == 'D' { 0.9 } else { 0.0 }).collect();
-    let row = |name: &str, values| HeatmapRow { name: name.to_owned(), values };
+    let row = |name: &str, kind: &str, values| HeatmapRow { name: name.to_owned(), kind: kind.to_owned(), values };
+    let advantages = (0..tokens.len()).map(|i| 0.2 * (i as f64).cos()).collect();
     Heatmap {
+        drawn_from: "win".to_owned(),
+        variant: Some("token".to_owned()),
+        budget: 1000,
+        seed: 0,
+        outcome: Some(1.0),
+        edited: Some("the golden palace is a restaurant . it serves thai food .".to_owned()),
         prompt: "golden palace thai".to_owned(),
         tokens,
         labels,
-        rows: vec![row("sequence", sequence), row("token", token)],
+        rows: vec![
+            row("sequence", "sequence", sequence),
+            row("token", "token", token),
+            row("token", "advantage", advantages),
+        ],
     }
 }
 
@@ -237,6 +347,7 @@ fn example() -> Example {
         text: text.to_owned(),
         faults: Some(faults.iter().map(|f| (*f).to_owned()).collect()),
         outcome,
+        orders: outcome.map(|outcome| [outcome, outcome]),
     };
     Example {
         prompt: "golden palace thai cheap riverside".to_owned(),

@@ -7,7 +7,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::costs::{MissingStage, Provenance, StageCost};
+use super::learning::{Curve, GridCell};
+use super::material::{DataCount, EditStatistics, Lengths, SkippedRows};
 use super::reward_models::RewardModelResult;
+use super::samples::{Example, Heatmap};
 
 /// Everything a report shows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +25,8 @@ pub struct Report {
     pub verdict: Vec<String>,
     /// Who judged, in words: `oracle: fewer faults win`.
     pub judge: String,
+    /// How consistent the judge was.
+    pub judges: Vec<JudgeResult>,
     /// Coverage of every interval.
     pub confidence: f64,
     /// Resamples behind every interval.
@@ -43,16 +49,28 @@ pub struct Report {
     pub reward_models: Vec<RewardModelResult>,
     /// Agreement of the edit labels with human error spans, where the data has any.
     pub label_agreement: Option<LabelAgreement>,
+    /// Decides which responses are shown.
+    pub samples_seed: u64,
     /// Token rewards of the same response under several reward models.
     pub heatmaps: Vec<Heatmap>,
     /// Sample responses to test prompts.
     pub examples: Vec<Example>,
+    /// Keys in which variants differ from each other.
+    pub differences: Vec<KeyDifference>,
     /// The reference policy.
     pub sft: SftResult,
     /// What a person should look at, over all runs, such as `reward hacking suspected: ...`.
     pub warnings: Vec<String>,
     /// Sizes of the data in use, by name, in the order to show.
     pub data: Vec<DataCount>,
+    /// How long prompts and responses are.
+    pub lengths: Vec<Lengths>,
+    /// What the edits change, by budget.
+    pub edits: Vec<EditStatistics>,
+    /// Rows of the dataset that could not be used.
+    pub skipped: Vec<SkippedRows>,
+    /// Stages without a result; what is made from them is in no number of this report.
+    pub missing: Vec<MissingStage>,
     /// What each stage cost.
     pub stages: Vec<StageCost>,
     /// The recipe with all defaults filled in.
@@ -73,6 +91,14 @@ pub struct VariantResult {
     pub win_rate: f64,
     /// Interval of the win rate, `[low, high]`.
     pub ci: [f64; 2],
+    /// Comparisons with the reference that are won.
+    pub wins: usize,
+    /// Comparisons with the reference that are draws.
+    pub ties: usize,
+    /// Comparisons with the reference that are lost.
+    pub losses: usize,
+    /// Variants of this budget that share a letter differ detectably by no comparison; empty where nothing was compared.
+    pub letters: String,
     /// The win rate if responses were as long as the reference's.
     pub length_controlled_win_rate: Option<f64>,
     /// Interquartile mean of the seeds' win rates, where there are several.
@@ -125,6 +151,16 @@ pub struct Comparison {
     pub p_holm: Option<f64>,
     /// Share of direct comparisons that `a` wins against `b`; a draw counts one half.
     pub head_to_head: Option<f64>,
+    /// Its interval, `[low, high]`.
+    pub head_to_head_ci: Option<[f64; 2]>,
+    /// The same if the responses of `a` were as long as those of `b`.
+    pub length_controlled_head_to_head: Option<f64>,
+    /// Direct comparisons that `a` wins.
+    pub wins: usize,
+    /// Direct comparisons that are draws.
+    pub ties: usize,
+    /// Direct comparisons that `b` wins.
+    pub losses: usize,
     /// Prompts on which `a` does better than `b`, over all seeds together.
     pub better_prompts: usize,
     /// Prompts on which it does worse.
@@ -171,60 +207,34 @@ pub struct Divergence {
     pub token_k3: f64,
 }
 
-/// One setting of the search for a KL coefficient.
+/// How one judge judged.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct GridCell {
-    /// The variant's name.
-    pub variant: String,
-    /// Annotated prompts for each seed.
-    pub budget: usize,
-    /// The KL coefficient tried.
-    pub kl_coef: f64,
-    /// Mean win rate on validation prompts, over seeds.
-    pub validation_win_rate: Option<f64>,
-    /// Whether this one was chosen.
-    pub chosen: bool,
+pub struct JudgeResult {
+    /// Its name in the recipe.
+    pub name: String,
+    /// What it is, in words.
+    pub description: String,
+    /// Pairs that it was asked about: every variant against the reference and against every other variant.
+    pub pairs: usize,
+    /// Share of them that are draws.
+    pub tie_rate: Option<f64>,
+    /// Share of pairs with the same winner in both orders.
+    pub order_consistency: Option<f64>,
+    /// Share of decided verdicts that go to the response shown first; one half is no bias.
+    pub first_position_rate: Option<f64>,
+    /// Share of held-out preference pairs on which it is right, where it was learned.
+    pub preference_accuracy: Option<f64>,
 }
 
-/// Learning curves of one variant at one budget.
+/// A key of the recipe in which variants differ.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Curve {
-    /// The variant's name.
-    pub variant: String,
-    /// Annotated prompts for each seed.
-    pub budget: usize,
-    /// One series for each seed.
-    pub seeds: Vec<SeedCurve>,
-}
-
-/// The learning curve of one seed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct SeedCurve {
-    /// The seed.
-    pub seed: u64,
-    /// Measurements in order of steps.
-    pub points: Vec<CurvePoint>,
-}
-
-/// One measurement during PPO: win rate and length on the validation prompts, KL and reward in training.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct CurvePoint {
-    /// PPO steps done; 0 is the reference.
-    pub step: usize,
-    /// Win rate against the reference.
-    pub win_rate: Option<f64>,
-    /// Mean sequence KL to the reference, in nats, over the rollouts since the point before.
-    pub kl_nats: Option<f64>,
-    /// Mean reward of the same rollouts, in standard deviations of the reference's return.
-    pub mean_reward: Option<f64>,
-    /// Mean response length in tokens.
-    pub mean_length: Option<f64>,
-    /// Mean score by the judge on the validation prompts: what over-optimisation of the reward takes away.
-    pub mean_score: Option<f64>,
+pub struct KeyDifference {
+    /// The dotted name below the variant's entry.
+    pub key: String,
+    /// Its value in each variant, in the recipe's order; none where the variant does not have it.
+    pub values: Vec<Option<String>>,
 }
 
 /// Agreement of the edit labels with human error spans, word by word.
@@ -239,58 +249,6 @@ pub struct LabelAgreement {
     pub records: usize,
 }
 
-/// One response's tokens under several reward models.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Heatmap {
-    /// What was asked.
-    pub prompt: String,
-    /// The response's tokens as text.
-    pub tokens: Vec<String>,
-    /// One letter for each token: `U` unchanged, `D` deleted, `S` substituted, `A` added. Empty when unknown.
-    pub labels: String,
-    /// One row for each reward model.
-    pub rows: Vec<HeatmapRow>,
-}
-
-/// Rewards of one model on a heat map's tokens.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct HeatmapRow {
-    /// The variant's name.
-    pub name: String,
-    /// The reward that PPO sees at each token, in standard deviations of the reference's return.
-    pub values: Vec<f64>,
-}
-
-/// One test prompt with responses to it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Example {
-    /// What was asked.
-    pub prompt: String,
-    /// Annotated prompts behind the variants' responses.
-    pub budget: usize,
-    /// The seed.
-    pub seed: u64,
-    /// The reference's response first, then one for each variant.
-    pub responses: Vec<ExampleResponse>,
-}
-
-/// One response to an example's prompt.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ExampleResponse {
-    /// Whose it is: a variant's name, or `reference`.
-    pub name: String,
-    /// The text.
-    pub text: String,
-    /// Kinds of its faults, where an oracle knows them.
-    pub faults: Option<Vec<String>>,
-    /// Its outcome against the reference's response: 1, 0.5 or 0.
-    pub outcome: Option<f64>,
-}
-
 /// The reference policy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -301,50 +259,4 @@ pub struct SftResult {
     pub faults: Option<f64>,
     /// Mean response length of the reference, in tokens.
     pub mean_length: Option<f64>,
-}
-
-/// The size of one part of the data.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DataCount {
-    /// What is counted.
-    pub name: String,
-    /// How many.
-    pub count: usize,
-}
-
-/// What one stage cost.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct StageCost {
-    /// The stage's label.
-    pub label: String,
-    /// Wall time of the run that made its result, in seconds.
-    pub wall_seconds: Option<f64>,
-    /// The highest memory use of the process while it was made, in bytes.
-    pub peak_memory_bytes: Option<u64>,
-    /// Whether the result was in the store already.
-    pub cached: bool,
-}
-
-/// Where, when and by what a report was made.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Provenance {
-    /// The program's version.
-    pub version: String,
-    /// The commit it was built from.
-    pub commit: Option<String>,
-    /// Whether files differed from that commit.
-    pub dirty: Option<bool>,
-    /// Where tensors lived.
-    pub device: String,
-    /// Worker threads.
-    pub threads: Option<usize>,
-    /// The command line.
-    pub command_line: String,
-    /// Date and time of the report, ISO 8601.
-    pub date: String,
-    /// Wall time of the run, in seconds.
-    pub wall_seconds: Option<f64>,
 }

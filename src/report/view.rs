@@ -88,7 +88,7 @@ pub struct MatrixCell {
 pub struct Grid<'a> {
     pub variant: &'a str,
     pub budget: usize,
-    pub cells: Vec<&'a super::schema::GridCell>,
+    pub cells: Vec<&'a super::GridCell>,
 }
 
 /// Accuracies of one variant's reward models at one budget, means over seeds.

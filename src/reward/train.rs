@@ -82,12 +82,13 @@ pub fn train(
         let totals = Totals::of(&pairs);
         let shards = bucket::shards(pairs, task.shards, |pair| pair.chosen.ids.len().max(pair.rejected.ids.len()));
         let padding = bucket::padding(shards.iter().map(|pairs| pairs.iter().flat_map(|pair| pair.rows())));
+        let tokens: usize = shards.iter().flatten().flat_map(|pair| pair.rows()).map(|row| row.response.len()).sum();
         let outcome = gradients(model, &shards, crew, |model, pairs| {
             let (loss, correct) = loss(task.kind, model, pairs, totals, task.pad, &device);
             Share { loss, sums: [correct] }
         });
         let accuracy = outcome.sums[0] / totals.pairs as f64;
-        (outcome, [("train_accuracy", accuracy), ("padding", padding)])
+        (outcome, [("train_accuracy", accuracy), ("tokens", tokens as f64), ("padding", padding)])
     })?;
     Ok(RewardModel { kind: task.kind.clone(), model })
 }

@@ -36,7 +36,7 @@ use serde_json::Value;
 pub use opened::{Opened, Scores};
 pub use plan::{plan, plan_recipe};
 pub use policy::Policy;
-pub use report::sweep_report;
+pub use report::{partial_report, sweep_report};
 pub use training::Interrupted;
 
 use self::execute::Inputs;

@@ -80,17 +80,22 @@ impl Setting {
     }
 
     pub(super) fn model(&self, artefact: &Artefact) -> Result<Model> {
-        self.read(artefact, self.model.architecture()?)
+        self.read(artefact, "model.safetensors", self.model.architecture()?)
     }
 
     /// A reward model: the trunk under a head of its own.
     pub(super) fn headed(&self, artefact: &Artefact) -> Result<Model> {
-        self.read(artefact, self.model.architecture()?.headed())
+        self.read(artefact, "model.safetensors", self.model.architecture()?.headed())
     }
 
-    fn read(&self, artefact: &Artefact, architecture: Architecture) -> Result<Model> {
+    /// The value model that PPO left beside its policy.
+    pub(super) fn value(&self, artefact: &Artefact) -> Result<Model> {
+        self.read(artefact, "value.safetensors", self.model.architecture()?.headed())
+    }
+
+    fn read(&self, artefact: &Artefact, file: &str, architecture: Architecture) -> Result<Model> {
         let dir = artefact.dir.display();
-        Model::from_bytes(&artefact.read_bytes("model.safetensors")?, architecture, &self.device()?)
+        Model::from_bytes(&artefact.read_bytes(file)?, architecture, &self.device()?)
             .with_context(|| format!("model in `{dir}`"))
     }
 

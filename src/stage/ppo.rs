@@ -16,7 +16,7 @@ use crate::ppo::{self, Credit};
 use crate::reward::score::RewardModel;
 use crate::store::{Artefact, Workspace};
 
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {
@@ -100,5 +100,6 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
     recorder.finish(workspace)?;
     workspace.write_jsonl("validation.jsonl", &trained.snapshots)?;
     workspace.write_jsonl("suspicions.jsonl", &trained.suspicions)?;
+    workspace.write_bytes("value.safetensors", &trained.value.to_bytes())?;
     Ok(workspace.write_bytes("model.safetensors", &trained.policy.to_bytes())?)
 }

@@ -1,5 +1,6 @@
 //! Stage `reward`: a reward model, and what it can tell apart on held-out data.
 
+mod distribution;
 mod probe;
 
 use std::collections::BTreeMap;
@@ -13,15 +14,16 @@ use super::execute::Inputs;
 use super::policy::{Setting, dataset, seed};
 use super::training::Recorder;
 use crate::data::{Preference, Response};
+use crate::eval::Bin;
 use crate::labels::{LabelledEdit, response_ids};
-use crate::report::{BestOfN, TokenQuality};
+use crate::report::{BestOfN, ScoreDistribution, TokenQuality};
 use crate::reward::score::RewardModel;
 use crate::reward::train::{Comparison, Side, Task, train};
 use crate::reward::{self, Kind, PairSource};
 use crate::store::{Artefact, Workspace};
 use crate::text::Tokenizer;
 
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {
@@ -45,6 +47,9 @@ pub(super) struct Evaluation {
     pub(super) token_auc: Option<f64>,
     pub(super) edited_tokens: Option<TokenQuality>,
     pub(super) error_spans: Option<TokenQuality>,
+    pub(super) preference_reliability: Vec<Bin>,
+    pub(super) preference_calibration_error: Option<f64>,
+    pub(super) distributions: Vec<ScoreDistribution>,
     pub(super) best_of_n: Vec<BestOfN>,
     pub(super) pairs: usize,
 }
@@ -84,9 +89,14 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
     let probe = Probe { model: &model, tokenizer: &tokenizer, setting, crew: &crew };
     let evaluation = crew.install(|| {
         let edited_tokens = probe.edited_tokens(&edits);
+        let pairs_of_edits = edit_pairs(&edits, &tokenizer, setting);
+        let (preference_reliability, preference_calibration_error) = probe.preference_reliability(&preferences);
         Evaluation {
             preference_accuracy: probe.pair_accuracy(&preferences),
-            edit_accuracy: probe.pair_accuracy(&edit_pairs(&edits, &tokenizer, setting)),
+            edit_accuracy: probe.pair_accuracy(&pairs_of_edits),
+            preference_reliability,
+            preference_calibration_error,
+            distributions: probe.distributions(&preferences, &pairs_of_edits, &edits),
             held_out: [preferences.len(), edits.len()],
             single_fault_accuracy: world.as_ref().map(|world| probe.single_faults(world)).unwrap_or_default(),
             token_auc: edited_tokens.as_ref().map(|tokens| tokens.auc),

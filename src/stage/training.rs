@@ -29,6 +29,7 @@ pub struct Interrupted {
 /// the same metrics as one that was not.
 pub struct Recorder<'a> {
     emitter: &'a Emitter<'a>,
+    workspace: &'a Workspace,
     checkpoints: store::Checkpoints,
     config: Config,
     stop: &'a Stop,
@@ -38,10 +39,10 @@ pub struct Recorder<'a> {
 }
 
 impl<'a> Recorder<'a> {
-    pub(super) fn new(emitter: &'a Emitter<'a>, workspace: &Workspace, config: Config, stop: &'a Stop) -> Self {
+    pub(super) fn new(emitter: &'a Emitter<'a>, workspace: &'a Workspace, config: Config, stop: &'a Stop) -> Self {
         let checkpoints = workspace.checkpoints().keeping(config.keep.get());
         let (lines, saved) = (Mutex::default(), Mutex::new(Instant::now()));
-        Self { emitter, checkpoints, config, stop, lines, saved }
+        Self { emitter, workspace, checkpoints, config, stop, lines, saved }
     }
 
     /// The stage's emitter, heard by this recorder.
@@ -66,6 +67,7 @@ impl<'a> Recorder<'a> {
 impl Sink for Recorder<'_> {
     fn emit(&self, event: &Event) {
         if let Event::Metrics { step, values, .. } = event {
+            self.workspace.mark(*step);
             let line = serde_json::json!({ "step": step, "values": values });
             let mut lines = self.lines();
             lines.push_str(&line.to_string());

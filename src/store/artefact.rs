@@ -19,7 +19,7 @@ pub struct Artefact {
     /// Its folder.
     pub dir: PathBuf,
     /// What it is and where it comes from.
-    pub manifest: Manifest,
+    pub manifest: Box<Manifest>,
     /// Whether this process made it, rather than found it in the store.
     pub fresh: bool,
     verified: Verified,
@@ -27,7 +27,7 @@ pub struct Artefact {
 
 impl Artefact {
     /// A result that this process has just sealed.
-    pub(super) const fn new(dir: PathBuf, manifest: Manifest, verified: Verified) -> Self {
+    pub(super) const fn new(dir: PathBuf, manifest: Box<Manifest>, verified: Verified) -> Self {
         Self { dir, manifest, fresh: true, verified }
     }
 
@@ -48,7 +48,7 @@ impl Artefact {
             found,
             dir: dir.to_owned(),
         };
-        let manifest: Manifest =
+        let manifest: Box<Manifest> =
             serde_json::from_slice(&bytes).map_err(|error| damaged("a manifest".to_owned(), error.to_string()))?;
         // The key is a hash of what the manifest says of config and inputs: readers take both from there.
         let computed = manifest.computed_key();

@@ -75,7 +75,7 @@ pub enum Claim {
     /// Somebody else finished it meanwhile.
     Done(Artefact),
     /// Nobody has: the key is claimed for this workspace until it is finished or dropped.
-    Work(Workspace),
+    Work(Box<Workspace>),
     /// Another process holds the key, and this one no longer waits for it.
     GivenUp,
 }
@@ -165,7 +165,8 @@ impl Store {
         }
         let target = self.result_dir(&identity.stage, &identity.key);
         let verified = Arc::clone(&self.verified);
-        Workspace::begin(identity, self.device.clone(), target, (held, lock), verified).map(Claim::Work)
+        Workspace::begin(identity, self.device.clone(), target, (held, lock), verified)
+            .map(|workspace| Claim::Work(Box::new(workspace)))
     }
 
     /// The step at which an unfinished computation of `key` last wrote a checkpoint.

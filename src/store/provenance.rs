@@ -30,6 +30,9 @@ pub struct Provenance {
     /// The highest memory use of the process while it did, in bytes, where the system tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory_bytes: Option<u64>,
+    /// When training had done some of its steps: (steps, seconds since the work began or was resumed).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<(usize, f64)>,
 }
 
 impl Provenance {
@@ -50,6 +53,7 @@ impl Provenance {
             }),
             wall_seconds,
             peak_memory_bytes: None,
+            marks: Vec::new(),
         }
     }
 }

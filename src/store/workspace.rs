@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Component, Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -17,6 +17,9 @@ use super::durable::{sync, sync_dir, write};
 use super::error::at;
 use super::{Artefact, Checkpoints, Error, FileRecord, Key, MANIFEST, Manifest, Provenance, Verified, entries, remove};
 use crate::compute::MemoryWatch;
+
+/// Moments of training that a manifest remembers at most.
+const MARKS: usize = 128;
 
 /// The folder of checkpoints in a workspace; no part of the result.
 pub(super) const CHECKPOINT: &str = "checkpoint";
@@ -45,6 +48,7 @@ pub struct Workspace {
     target: PathBuf,
     started: Instant,
     memory: MemoryWatch,
+    marks: Mutex<Vec<(usize, f64)>>,
     verified: Verified,
     claim: Held,
     // Held, never read: the lock goes when the file is closed, after the claim.
@@ -72,6 +76,7 @@ impl Workspace {
             target,
             started: Instant::now(),
             memory: MemoryWatch::start(),
+            marks: Mutex::default(),
             verified,
             claim,
             _lock: lock,
@@ -85,6 +90,12 @@ impl Workspace {
     pub fn check_claim(&self) -> Result<(), Error> {
         let Identity { stage, key, .. } = &self.identity;
         self.claim.check().map_err(|owner| Error::ClaimLost { stage: stage.clone(), key: key.clone(), owner })
+    }
+
+    /// Remembers that `step` steps of training are done by now.
+    pub fn mark(&self, step: usize) {
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        marks.push((step, self.started.elapsed().as_secs_f64()));
     }
 
     /// The folder that becomes the result.
@@ -170,7 +181,7 @@ impl Workspace {
                 let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
                 verified.extend(manifest.files.keys().map(|name| self.target.join(name)));
                 drop(verified);
-                Ok(Artefact::new(self.target, manifest, self.verified))
+                Ok(Artefact::new(self.target, Box::new(manifest), self.verified))
             }
             Err(error) => self.check_claim().and(Err(error)),
         }
@@ -182,8 +193,9 @@ impl Workspace {
         let files = self.records()?;
         let Identity { stage, version, key, config, inputs } = self.identity.clone();
         let seconds = self.started.elapsed().as_secs_f64();
-        let provenance =
-            Provenance { peak_memory_bytes: self.memory.peak_bytes(), ..Provenance::here(&self.device, seconds) };
+        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let (peak_memory_bytes, marks) = (self.memory.peak_bytes(), thinned(&marks, MARKS));
+        let provenance = Provenance { peak_memory_bytes, marks, ..Provenance::here(&self.device, seconds) };
         let manifest = Manifest { stage, version, key, config, inputs, files, provenance };
         let mut bytes = serde_json::to_vec_pretty(&manifest).expect("strings, numbers and JSON values are JSON");
         bytes.push(b'\n');
@@ -236,5 +248,27 @@ impl Workspace {
 
     fn unwritable(&self, file: &str, reason: serde_json::Error) -> Error {
         Error::Unwritable { file: file.to_owned(), stage: self.identity.stage.clone(), reason }
+    }
+}
+
+/// At most about `most` of `all`, evenly spread, the last one among them.
+fn thinned<T: Copy>(all: &[T], most: usize) -> Vec<T> {
+    let stride = all.len().div_ceil(most).max(1);
+    let mut kept: Vec<T> = all.iter().rev().step_by(stride).copied().collect();
+    kept.reverse();
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_of_many_is_kept() {
+        let all: Vec<usize> = (0..300).collect();
+        let kept = thinned(&all, 128);
+        assert!(kept.len() <= 128 && kept.last() == Some(&299) && kept.windows(2).all(|pair| pair[1] - pair[0] == 3));
+        assert_eq!(thinned(&all[..3], 128), [0, 1, 2]);
+        assert_eq!(thinned::<usize>(&[], 128), [0; 0]);
     }
 }

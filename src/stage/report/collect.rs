@@ -9,12 +9,12 @@ use super::super::judgements::Judgements;
 use super::super::policy::seed;
 use super::super::responses::Summary;
 use super::super::reward::Evaluation;
-use super::power::{complete, from_half, length_controlled, over_seeds, power};
+use super::power::{against_reference, from_half, over_seeds, power};
 use super::{Cell, mean};
-use crate::eval::{self, Outcomes, holm, paired_difference, wilson, win_rate};
+use crate::eval::{self, Outcomes, wilson, win_rate};
 use crate::ppo::train::Suspicion;
 use crate::recipe::Recipe;
-use crate::report::{Comparison, Curve, CurvePoint, Divergence, GridCell, RewardModelResult, SeedCurve, VariantResult};
+use crate::report::{Divergence, GridCell, RewardModelResult, VariantResult};
 use crate::store::Artefact;
 
 /// A cell with what was measured of it.
@@ -29,7 +29,7 @@ pub(super) struct Loaded {
     pub(super) evaluation: Option<Evaluation>,
     suspicions: Vec<Suspicion>,
     /// PPO's own metrics, by step.
-    metrics: BTreeMap<usize, BTreeMap<String, f64>>,
+    pub(super) metrics: BTreeMap<usize, BTreeMap<String, f64>>,
 }
 
 #[derive(serde::Deserialize)]
@@ -73,6 +73,11 @@ impl Loaded {
         self.judgements.curve.last().map(|point| point.win_rate)
     }
 
+    /// Mean score by the judge on the test prompts.
+    pub(super) fn score(&self) -> Option<f64> {
+        mean(&self.judgements.test.iter().map(|verdict| verdict.score).collect::<Vec<_>>())
+    }
+
     /// Outcome of every test prompt against the reference.
     pub(super) fn outcomes(&self) -> Vec<f64> {
         self.judgements.test.iter().zip(&self.judgements.reference).map(|(ours, theirs)| ours.against(theirs)).collect()
@@ -114,7 +119,7 @@ fn candidates<'a>(recipe: &Recipe, cells: &'a [Loaded], variant: &str, budget: u
         let validation = mean(&cells.iter().filter_map(|cell| cell.validation()).collect::<Vec<_>>());
         Chosen { variant: variant.to_owned(), budget, kl_coef, validation, cells }
     };
-    grid.map(candidate).collect()
+    grid.map(candidate).filter(|candidate| !candidate.cells.is_empty()).collect()
 }
 
 pub(super) fn grid(recipe: &Recipe, cells: &[Loaded], chosen: &[Chosen]) -> Vec<GridCell> {
@@ -122,6 +127,9 @@ pub(super) fn grid(recipe: &Recipe, cells: &[Loaded], chosen: &[Chosen]) -> Vec<
         candidates(recipe, cells, &best.variant, best.budget)
             .into_iter()
             .map(|candidate| GridCell {
+                kl_nats: candidate.over(|cell| Some(cell.summary.as_ref()?.kl?.sequence_k1)),
+                mean_reward: candidate.over(|cell| cell.summary.as_ref()?.mean_reward),
+                mean_score: candidate.over(Loaded::score),
                 variant: candidate.variant,
                 budget: candidate.budget,
                 kl_coef: candidate.kl_coef,
@@ -133,7 +141,14 @@ pub(super) fn grid(recipe: &Recipe, cells: &[Loaded], chosen: &[Chosen]) -> Vec<
     chosen.iter().flat_map(row).collect()
 }
 
-fn outcomes(chosen: &Chosen) -> Result<Outcomes> {
+impl Chosen<'_> {
+    /// The mean of `of` over the seeds where it is known.
+    pub(super) fn over(&self, of: impl Fn(&Loaded) -> Option<f64>) -> Option<f64> {
+        mean(&self.cells.iter().filter_map(|cell| of(cell)).collect::<Vec<_>>())
+    }
+}
+
+pub(super) fn outcomes(chosen: &Chosen) -> Result<Outcomes> {
     let rows: Vec<Vec<f64>> = chosen.cells.iter().map(|cell| cell.outcomes()).collect();
     Outcomes::new(&rows).with_context(|| format!("judgements of `{}`", chosen.variant))
 }
@@ -145,11 +160,9 @@ pub(super) fn variants(recipe: &Recipe, inputs: &Inputs, chosen: &[Chosen]) -> R
         .map(|chosen| {
             let outcomes = outcomes(chosen)?;
             let estimate = win_rate(&outcomes, bootstrap_samples.get(), confidence.get(), seed(0, "bootstrap"));
+            let (wins, ties, losses) = outcomes.counts();
             let iqm = over_seeds(&recipe.evaluation, &outcomes);
             let kl = divergence(chosen);
-            let over = |f: &dyn Fn(&Loaded) -> Option<f64>| {
-                mean(&chosen.cells.iter().filter_map(|cell| f(cell)).collect::<Vec<_>>())
-            };
             let faults: Vec<&Vec<String>> = chosen
                 .cells
                 .iter()
@@ -165,15 +178,19 @@ pub(super) fn variants(recipe: &Recipe, inputs: &Inputs, chosen: &[Chosen]) -> R
                 budget: chosen.budget,
                 win_rate: estimate.value,
                 ci: [estimate.low, estimate.high],
-                length_controlled_win_rate: length_controlled(inputs, chosen)?,
+                wins,
+                ties,
+                losses,
+                letters: String::new(),
+                length_controlled_win_rate: against_reference(inputs, chosen)?,
                 iqm_win_rate: iqm.map(|iqm| iqm.value),
                 iqm_ci: iqm.map(|iqm| [iqm.low, iqm.high]),
                 power: power(&recipe.evaluation, &from_half(&outcomes)),
                 kl_coef: Some(chosen.kl_coef),
                 kl_nats: kl.map(|kl| kl.sequence_k1),
                 kl,
-                mean_reward: over(&|cell| cell.summary.as_ref()?.mean_reward),
-                mean_length: over(&|cell| Some(cell.summary.as_ref()?.habits.length)),
+                mean_reward: chosen.over(|cell| cell.summary.as_ref()?.mean_reward),
+                mean_length: chosen.over(|cell| Some(cell.summary.as_ref()?.habits.length)),
                 faults: mean(&faults.iter().map(|kinds| kinds.len() as f64).collect::<Vec<_>>()),
                 faults_by_kind: by_kind,
                 seeds: chosen.cells.iter().map(|cell| cell.at.seed).collect(),
@@ -214,83 +231,6 @@ pub(super) fn all_warnings(cells: &[Loaded], chosen: &[Chosen]) -> Vec<String> {
     cells.iter().flat_map(of_cell).collect()
 }
 
-/// Every variant against every one before it, at equal budget; p-values corrected over all of them.
-pub(super) fn comparisons(recipe: &Recipe, chosen: &[Chosen]) -> Result<Vec<Comparison>> {
-    let eval::Config { bootstrap_samples, confidence, .. } = recipe.evaluation;
-    let mut all = Vec::new();
-    for (i, a) in chosen.iter().enumerate() {
-        for b in chosen[..i].iter().filter(|b| b.budget == a.budget) {
-            let (ours, theirs) = (outcomes(a)?, outcomes(b)?);
-            let difference =
-                paired_difference(&ours, &theirs, bootstrap_samples.get(), confidence.get(), seed(0, "bootstrap"))?;
-            let scores = |chosen: &Chosen| -> Vec<Vec<f64>> {
-                chosen
-                    .cells
-                    .iter()
-                    .map(|cell| cell.judgements.test.iter().map(|verdict| verdict.score).collect())
-                    .collect()
-            };
-            let mut comparison = Comparison {
-                a: a.variant.clone(),
-                b: b.variant.clone(),
-                budget: a.budget,
-                difference_points: difference.points.value,
-                ci: [difference.points.low, difference.points.high],
-                p_value: difference.p_value,
-                p_holm: None,
-                head_to_head: Some(Outcomes::from_scores(&scores(a), &scores(b))?.mean()),
-                ..Comparison::default()
-            };
-            complete(&recipe.evaluation, &mut comparison, &ours, &theirs);
-            all.push(comparison);
-        }
-    }
-    let corrected = holm(&all.iter().map(|comparison| comparison.p_value).collect::<Vec<_>>());
-    for (comparison, p) in all.iter_mut().zip(corrected) {
-        comparison.p_holm = Some(p);
-    }
-    Ok(all)
-}
-
-pub(super) fn curves(recipe: &Recipe, chosen: &[Chosen]) -> Vec<Curve> {
-    let window = recipe.ppo.eval_every.get();
-    let seed_curve = |cell: &&Loaded| SeedCurve {
-        seed: cell.at.seed,
-        points: cell
-            .judgements
-            .curve
-            .iter()
-            .map(|point| {
-                // One iteration's rollouts are few: the mean over those since the point before.
-                let recent = |name: &str| {
-                    let steps = point.step.saturating_sub(window) + 1..=point.step;
-                    mean(
-                        &cell
-                            .metrics
-                            .range(steps)
-                            .filter_map(|(_, values)| values.get(name).copied())
-                            .collect::<Vec<_>>(),
-                    )
-                };
-                CurvePoint {
-                    step: point.step,
-                    win_rate: Some(point.win_rate),
-                    kl_nats: recent("kl_nats"),
-                    mean_reward: recent("reward"),
-                    mean_length: Some(point.habits.length),
-                    mean_score: Some(point.score),
-                }
-            })
-            .collect(),
-    };
-    let curve = |chosen: &Chosen| Curve {
-        variant: chosen.variant.clone(),
-        budget: chosen.budget,
-        seeds: chosen.cells.iter().map(seed_curve).collect(),
-    };
-    chosen.iter().map(curve).collect()
-}
-
 /// One row a reward model; cells that differ in their KL coefficient share one.
 pub(super) fn reward_models(recipe: &Recipe, cells: &[Loaded]) -> Vec<RewardModelResult> {
     let mut seen = std::collections::BTreeSet::new();
@@ -311,6 +251,9 @@ pub(super) fn reward_models(recipe: &Recipe, cells: &[Loaded]) -> Vec<RewardMode
             token_auc: evaluation.token_auc,
             edited_tokens: evaluation.edited_tokens,
             error_spans: evaluation.error_spans,
+            preference_reliability: evaluation.preference_reliability,
+            preference_calibration_error: evaluation.preference_calibration_error,
+            distributions: evaluation.distributions,
             best_of_n: evaluation.best_of_n,
         })
     };

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::super::execute::Inputs;
 use super::super::policy::seed;
-use super::collect::Chosen;
+use super::collect::{Chosen, Loaded};
 use crate::data::Response;
 use crate::eval::{self, Compared, Components, Estimate, GlmWeights, Outcomes, Requirement};
 use crate::eval::{improvement_with_interval, interquartile_mean_with_interval, sign_test};
@@ -66,25 +66,43 @@ pub(super) fn complete(config: &eval::Config, comparison: &mut Comparison, a: &O
 }
 
 /// The win rate if responses were as long as the reference's, all seeds together; none where that cannot be told.
-pub(super) fn length_controlled(inputs: &Inputs, chosen: &Chosen) -> Result<Option<f64>> {
+pub(super) fn against_reference(inputs: &Inputs, chosen: &Chosen) -> Result<Option<f64>> {
+    let (theirs, ours) = (lengths(inputs, chosen, "reference_responses")?, lengths(inputs, chosen, "responses")?);
+    let outcomes: Vec<Vec<f64>> = chosen.cells.iter().map(|cell| cell.outcomes()).collect();
+    Ok(length_controlled(&outcomes, &ours, &theirs))
+}
+
+/// The share of `direct` comparisons that `a` would win if its responses were as long as those of `b`.
+pub(super) fn against(inputs: &Inputs, a: &Chosen, b: &Chosen, direct: &Outcomes) -> Result<Option<f64>> {
+    let (ours, theirs) = (lengths(inputs, a, "responses")?, lengths(inputs, b, "responses")?);
+    let outcomes: Vec<Vec<f64>> = direct.rows().map(<[f64]>::to_vec).collect();
+    Ok(length_controlled(&outcomes, &ours, &theirs))
+}
+
+/// Tokens of the responses of `role`, seed by seed.
+fn lengths(inputs: &Inputs, chosen: &Chosen, role: &str) -> Result<Vec<Vec<f64>>> {
+    let of = |cell: &&Loaded| {
+        let responses: Vec<Response> = cell.artefact(inputs, role)?.read_jsonl("test.jsonl").context("responses")?;
+        Ok(responses.iter().map(|response| response.ids.len() as f64).collect())
+    };
+    chosen.cells.iter().map(of).collect()
+}
+
+/// # Shapes
+/// All three seeds by prompts.
+fn length_controlled(outcomes: &[Vec<f64>], ours: &[Vec<f64>], theirs: &[Vec<f64>]) -> Option<f64> {
     let mut compared = Vec::new();
-    for cell in &chosen.cells {
-        let lengths = |role: &str| -> Result<Vec<f64>> {
-            let responses: Vec<Response> =
-                cell.artefact(inputs, role)?.read_jsonl("test.jsonl").context("responses")?;
-            Ok(responses.iter().map(|response| response.ids.len() as f64).collect())
-        };
-        let (theirs, ours) = (lengths("reference_responses")?, lengths("responses")?);
-        let rows = cell.outcomes().into_iter().zip(theirs).zip(ours).enumerate();
+    for ((outcomes, ours), theirs) in outcomes.iter().zip(ours).zip(theirs) {
+        let rows = outcomes.iter().zip(theirs).zip(ours).enumerate();
         compared.extend(rows.map(|(group, ((outcome, baseline), model))| Compared {
-            share: Some(outcome),
-            lengths: [baseline, model],
+            share: Some(*outcome),
+            lengths: [*baseline, *model],
             difficulty: 0.0,
             group,
         }));
     }
     let rate = GlmWeights::fit(&compared).ok().and_then(|weights| weights.length_controlled(&[0.0]));
-    Ok(rate.map(|rate| rate.length_controlled_winrate / 100.0))
+    rate.map(|rate| rate.length_controlled_winrate / 100.0)
 }
 
 #[cfg(test)]

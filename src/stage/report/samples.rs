@@ -1,84 +1,234 @@
-//! The report's heat maps and sample responses: the first ones of the first seed, not hand-picked.
+//! The report's heat maps and sample responses: drawn at random, the seed shown.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 
+use super::super::data::world;
 use super::super::execute::Inputs;
-use super::super::policy::dataset;
-use super::super::ppo::reward_of;
+use super::super::policy::{dataset, seed};
+use super::super::ppo::{self, reward_of};
 use super::Config;
-use super::collect::Chosen;
-use crate::data::Response;
-use crate::labels::{LabelledEdit, spell};
+use super::collect::{Chosen, Loaded};
+use crate::compute::Crew;
+use crate::data::world::World;
+use crate::data::{Preference, Prompt, Response};
+use crate::labels::{LabelledEdit, label_edit, spell};
 use crate::model::Pair;
+use crate::model::generate::Special;
 use crate::report::{Example, ExampleResponse, Heatmap, HeatmapRow};
+use crate::reward::Kind;
+use crate::text::Tokenizer;
 
-/// How many of each a report shows.
-const SHOWN: usize = 4;
+/// Test prompts in the sample browser.
+const EXAMPLES: usize = 60;
+/// Heat maps of each kind.
+const MAPS: usize = 2;
 
-/// Held-out originals under every variant's reward, as PPO sees it.
+/// Decides which responses are shown.
+pub(super) fn samples_seed() -> u64 {
+    seed(0, "report samples")
+}
+
+/// The cells of the largest budget at the first seed, one a variant.
+fn shown<'a>(chosen: &'a [Chosen]) -> Vec<&'a Loaded> {
+    let budget = chosen.iter().map(|chosen| chosen.budget).max();
+    chosen.iter().filter(|chosen| Some(chosen.budget) == budget).filter_map(|c| c.cells.first().copied()).collect()
+}
+
+/// A response to be shown token by token, with what its tokens are.
+struct Subject<'a> {
+    map: Heatmap,
+    prompt: Vec<u32>,
+    ids: Vec<u32>,
+    /// The cell whose policy responded.
+    made_by: Option<&'a Loaded>,
+}
+
+/// Held-out originals with their edits, then responses of the variants that win, lose, or were drawn from all.
 pub(super) fn heatmaps(config: &Config, inputs: &Inputs, chosen: &[Chosen]) -> Result<Vec<Heatmap>> {
-    let Some(budget) = chosen.last().map(|chosen| chosen.budget) else { return Ok(Vec::new()) };
-    let here: Vec<&Chosen> = chosen.iter().filter(|chosen| chosen.budget == budget).collect();
-    let (setting, tokenizer, crew) = (&config.setting, config.setting.tokenizer(inputs)?, config.setting.crew());
-    let Some(first) = here.first().and_then(|chosen| chosen.cells.first()) else { return Ok(Vec::new()) };
-    let edits: Vec<LabelledEdit> = first.artefact(inputs, "labels")?.read_jsonl("held_out.jsonl")?;
-    let edits = &edits[..edits.len().min(SHOWN)];
-    if edits.is_empty() {
-        return Ok(Vec::new());
+    let cells = shown(chosen);
+    let Some(first) = cells.first() else { return Ok(Vec::new()) };
+    let (setting, tokenizer) = (&config.setting, config.setting.tokenizer(inputs)?);
+    let mut rng = ChaCha8Rng::seed_from_u64(samples_seed());
+    let mut subjects = edited(config, inputs, first, &tokenizer, &mut rng)?;
+    subjects.extend(drawn(config, inputs, &cells, &tokenizer, &mut rng)?);
+    let rows: Vec<Pair> = subjects.iter().map(|s| Pair { prompt: &s.prompt, response: &s.ids }).collect();
+    let crew = setting.crew();
+    let mut all: Vec<Vec<HeatmapRow>> = vec![Vec::new(); subjects.len()];
+    for cell in &cells {
+        let (policy, model) = (cell.artefact(inputs, "policy")?, cell.artefact(inputs, "reward")?);
+        let reward = reward_of(policy, model, cell.artefact(inputs, "mix").ok(), setting)?;
+        let kind = if matches!(reward.model().kind, Kind::Token(_)) { "token" } else { "sequence" };
+        let found = crew.install(|| reward.rewards(&rows, tokenizer.pad(), &crew));
+        for (rows, values) in all.iter_mut().zip(found) {
+            rows.push(HeatmapRow { name: cell.at.variant.clone(), kind: kind.to_owned(), values });
+        }
     }
-    let prompts: Vec<Vec<u32>> =
-        edits.iter().map(|edit| tokenizer.encode_prompt(&edit.prompt.text, setting.max_prompt_tokens)).collect();
-    let rows: Vec<Pair> =
-        prompts.iter().zip(edits).map(|(prompt, edit)| Pair { prompt, response: &edit.original_ids }).collect();
-    let mut maps: Vec<Heatmap> = edits
-        .iter()
-        .map(|edit| Heatmap {
+    for (subject, found) in subjects.iter().zip(&mut all) {
+        let Some(cell) = subject.made_by else { continue };
+        let row = Pair { prompt: &subject.prompt, response: &subject.ids };
+        let Some(paid) = found.iter().find(|known| known.name == cell.at.variant) else { continue };
+        let values = advantages(config, inputs, cell, row, &paid.values, &tokenizer, &crew)?;
+        found.push(HeatmapRow { name: cell.at.variant.clone(), kind: "advantage".to_owned(), values });
+    }
+    Ok(subjects.into_iter().zip(all).map(|(subject, rows)| Heatmap { rows, ..subject.map }).collect())
+}
+
+/// What PPO would make of one response's rewards, by the models that training left.
+fn advantages(
+    config: &Config,
+    inputs: &Inputs,
+    cell: &Loaded,
+    row: Pair,
+    rewards: &[f64],
+    tokenizer: &Tokenizer,
+    crew: &Crew,
+) -> Result<Vec<f64>> {
+    let setting = &config.setting;
+    let (reference, policy) = (cell.artefact(inputs, "reference")?, cell.artefact(inputs, "policy")?);
+    let models = [setting.model(policy)?, setting.model(reference)?, setting.value(policy)?];
+    let ppo: ppo::Config = serde_json::from_value(policy.manifest.config.clone()).context("config of a policy")?;
+    let special = Special { pad: tokenizer.pad(), eos: tokenizer.eos() };
+    Ok(crew.install(|| crate::ppo::advantages(&models, row, rewards, (&ppo.ppo, ppo.kl_coef), special, crew)))
+}
+
+/// Held-out originals of edits.
+fn edited<'a>(
+    config: &Config,
+    inputs: &Inputs,
+    cell: &Loaded,
+    tokenizer: &Tokenizer,
+    rng: &mut ChaCha8Rng,
+) -> Result<Vec<Subject<'a>>> {
+    let mut edits: Vec<LabelledEdit> = cell.artefact(inputs, "labels")?.read_jsonl("held_out.jsonl")?;
+    edits.shuffle(rng);
+    edits.truncate(MAPS);
+    let subject = |edit: LabelledEdit| Subject {
+        map: Heatmap {
+            drawn_from: "edit".to_owned(),
+            budget: cell.at.budget,
+            seed: cell.at.seed,
             prompt: edit.prompt.text.clone(),
             tokens: tokenizer.pieces(&edit.original_ids),
             labels: spell(&edit.original_labels),
-            rows: Vec::new(),
-        })
-        .collect();
-    for chosen in here {
-        let Some(cell) = chosen.cells.first() else { continue };
-        let (policy, reward) = (cell.artefact(inputs, "policy")?, cell.artefact(inputs, "reward")?);
-        let reward = reward_of(policy, reward, cell.artefact(inputs, "mix").ok(), setting)?;
-        let rewards = crew.install(|| reward.rewards(&rows, tokenizer.pad(), &crew));
-        for (map, values) in maps.iter_mut().zip(rewards) {
-            map.rows.push(HeatmapRow { name: chosen.variant.clone(), values });
-        }
-    }
-    Ok(maps)
+            edited: Some(tokenizer.decode(&edit.edited_ids)),
+            ..Heatmap::default()
+        },
+        prompt: tokenizer.encode_prompt(&edit.prompt.text, config.setting.max_prompt_tokens),
+        ids: edit.original_ids,
+        made_by: None,
+    };
+    Ok(edits.into_iter().map(subject).collect())
 }
 
-/// The first test prompts with the answers of the reference and of every variant at the largest budget.
+/// Test responses of all variants: some that win against the reference, some that lose, some of all.
+fn drawn<'a>(
+    config: &Config,
+    inputs: &Inputs,
+    cells: &[&'a Loaded],
+    tokenizer: &Tokenizer,
+    rng: &mut ChaCha8Rng,
+) -> Result<Vec<Subject<'a>>> {
+    let (prompts, world) = (dataset(inputs)?.test, world(inputs)?);
+    let mut pool: Vec<(&Loaded, usize, f64)> = Vec::new();
+    for cell in cells {
+        pool.extend(cell.outcomes().into_iter().enumerate().map(|(i, outcome)| (*cell, i, outcome)));
+    }
+    pool.shuffle(rng);
+    let mut subjects = Vec::new();
+    let mut taken: Vec<(String, usize)> = Vec::new();
+    for (drawn_from, lowest, highest) in [("win", 0.75, 1.0), ("loss", 0.0, 0.25), ("random", 0.0, 1.0)] {
+        let mut left = MAPS;
+        for &(cell, i, outcome) in pool.iter().filter(|(.., outcome)| (lowest..=highest).contains(outcome)) {
+            let name = (cell.at.variant.clone(), i);
+            if left == 0 || taken.contains(&name) {
+                continue;
+            }
+            let responses: Vec<Response> = cell.artefact(inputs, "responses")?.read_jsonl("test.jsonl")?;
+            let Some((prompt, response)) = prompts.get(i).zip(responses.get(i)) else { continue };
+            if response.ids.is_empty() {
+                continue;
+            }
+            let edit = world.as_ref().map(|world| repaired(config, world, prompt, response, tokenizer, rng));
+            let (labels, edited) = edit.unzip();
+            subjects.push(Subject {
+                map: Heatmap {
+                    drawn_from: drawn_from.to_owned(),
+                    variant: Some(cell.at.variant.clone()),
+                    budget: cell.at.budget,
+                    seed: cell.at.seed,
+                    outcome: Some(outcome),
+                    prompt: prompt.text.clone(),
+                    tokens: tokenizer.pieces(&response.ids),
+                    labels: labels.unwrap_or_default(),
+                    edited,
+                    rows: Vec::new(),
+                },
+                prompt: tokenizer.encode_prompt(&prompt.text, config.setting.max_prompt_tokens),
+                ids: response.ids.clone(),
+                made_by: Some(cell),
+            });
+            taken.push(name);
+            left -= 1;
+        }
+    }
+    Ok(subjects)
+}
+
+/// What a world's editor who notices every fault does to a response: the labels of its tokens, and the text after.
+fn repaired(
+    config: &Config,
+    world: &World,
+    prompt: &Prompt,
+    response: &Response,
+    tokenizer: &Tokenizer,
+    rng: &mut ChaCha8Rng,
+) -> (String, String) {
+    let preference = Preference {
+        prompt: prompt.clone(),
+        chosen: response.clone(),
+        rejected: response.clone(),
+        noticed: world.faults(&prompt.facts, response),
+    };
+    let edit = world.edit(rng, &preference);
+    let labelled = label_edit(&edit, tokenizer, config.recipe.labels.unit);
+    (spell(&labelled.original_labels), edit.edited.text)
+}
+
+/// Test prompts drawn at random, with the answers of the reference and of every variant at the largest budget.
 pub(super) fn examples(inputs: &Inputs, chosen: &[Chosen]) -> Result<Vec<Example>> {
-    let Some(budget) = chosen.last().map(|chosen| chosen.budget) else { return Ok(Vec::new()) };
-    let cells: Vec<_> =
-        chosen.iter().filter(|chosen| chosen.budget == budget).filter_map(|chosen| chosen.cells.first()).collect();
+    let cells = shown(chosen);
     let Some(first) = cells.first() else { return Ok(Vec::new()) };
     let prompts = dataset(inputs)?.test;
     let reference: Vec<Response> = first.artefact(inputs, "reference_responses")?.read_jsonl("test.jsonl")?;
-    let mut answers = Vec::new();
+    let mut answers: Vec<(&Loaded, Vec<Response>)> = Vec::new();
     for cell in &cells {
-        let responses: Vec<Response> = cell.artefact(inputs, "responses")?.read_jsonl("test.jsonl")?;
-        answers.push((cell, responses));
+        answers.push((cell, cell.artefact(inputs, "responses")?.read_jsonl("test.jsonl")?));
     }
-    let example = |(i, prompt): (usize, &crate::data::Prompt)| {
+    let mut order: Vec<usize> = (0..prompts.len()).collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(samples_seed()));
+    order.truncate(EXAMPLES);
+    let example = |i: usize| {
         let theirs = &first.judgements.reference[i];
         let mut responses = vec![ExampleResponse {
             name: "reference".to_owned(),
             text: reference[i].text.clone(),
             faults: theirs.faults.clone(),
-            outcome: None,
+            ..ExampleResponse::default()
         }];
-        responses.extend(answers.iter().map(|(cell, texts)| ExampleResponse {
-            name: cell.at.variant.clone(),
-            text: texts[i].text.clone(),
-            faults: cell.judgements.test[i].faults.clone(),
-            outcome: Some(cell.judgements.test[i].against(theirs)),
+        responses.extend(answers.iter().map(|(cell, texts)| {
+            let ours = &cell.judgements.test[i];
+            ExampleResponse {
+                name: cell.at.variant.clone(),
+                text: texts[i].text.clone(),
+                faults: ours.faults.clone(),
+                outcome: Some(ours.against(theirs)),
+                orders: Some([ours.against(theirs), 1.0 - theirs.against(ours)]),
+            }
         }));
-        Example { prompt: prompt.text.clone(), budget, seed: first.at.seed, responses }
+        Example { prompt: prompts[i].text.clone(), budget: first.at.budget, seed: first.at.seed, responses }
     };
-    Ok(prompts.iter().enumerate().take(SHOWN).map(example).collect())
+    Ok(order.into_iter().map(example).collect())
 }

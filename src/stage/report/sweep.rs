@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use self::factors::Sweep;
 use self::gather::{Gathered, Measured, gather};
-use super::judged_by;
+use super::judges::judged_by;
 use crate::eval::{Outcomes, Panel, effect, win_rate};
 use crate::recipe::{Axis, Experiment, Level, Point};
 use crate::report::sweep::{AxisSummary, Baseline, Best, Effect, KeySummary, LevelSummary, SweepReport, verdict};
@@ -134,7 +134,7 @@ fn keys(experiment: &Experiment) -> Vec<KeySummary> {
 }
 
 /// Every leaf of `value` by its dotted name; a list of numbers or texts is a leaf.
-fn flatten(name: String, value: Value, leaves: &mut BTreeMap<String, Value>) {
+pub(super) fn flatten(name: String, value: Value, leaves: &mut BTreeMap<String, Value>) {
     let inner = |key: &str| if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
     match value {
         Value::Object(table) if !table.is_empty() => {

@@ -270,7 +270,8 @@ fn only_models_are_opened() {
             "expected a language model (a result of `sft` or `ppo`, or a `ForCausalLM`), found a reward model"
         )
     );
-    assert!(ask(".").contains("expected the folder of a result (`STORE/results/STAGE/KEY`), found `.`"));
+    let expected = "expected the folder of a result (`STORE/results/STAGE/KEY`) or of a checkpoint (with a `config.json`), found `.`";
+    assert!(ask(".").contains(expected));
 }
 
 #[test]

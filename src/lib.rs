@@ -15,6 +15,8 @@ pub mod compute;
 
 pub mod text;
 
+pub mod endpoint;
+
 pub mod data;
 
 pub mod labels;

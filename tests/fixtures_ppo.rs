@@ -380,7 +380,7 @@ fn three_class_cross_entropy() {
             labels.iter().map(|&label| i64::try_from(usize_class(label).unwrap_or(0)).unwrap()).collect();
         let classes = Tensor::<2, Int>::from_data(TensorData::new(classes, rectangle), &device());
         let logits = tracked(&values, shape);
-        let loss = class_cross_entropy(logits.clone(), classes, weights);
+        let loss = class_cross_entropy(logits.clone(), classes, weights.clone() / weights.sum().into_scalar::<f32>());
         close(&host(&loss), &[number(&case["loss"])], SINGLE, "loss");
         let gradient = logits.grad(&loss.backward()).unwrap();
         close(&host(&gradient), &cube(&case["grad_logits"]).0, SINGLE, "gradient");

@@ -16,7 +16,8 @@ use runner::model::checkpoint::{Checkpoints, Nowhere};
 use runner::model::generate::{Sampling, sample};
 use runner::model::{Model, Pair};
 use runner::reward::score::RewardModel;
-use runner::reward::train::{Comparison, Side};
+use runner::reward::pairs::{Comparison, Side};
+use runner::reward::train::Examples;
 use runner::reward::{self, Kind};
 use runner::sft;
 use runs::{Files, Shelf, metric, named_step};
@@ -128,7 +129,8 @@ mod rewards {
             "epochs": 12, "batch_size": 16, "optimizer": { "learning_rate": rate },
         }));
         let pairs = comparisons(64, 0);
-        let task = reward::train::Task { config: &config, kind, pairs: &pairs, pad: SPECIAL.pad, seed: 5, shards: 2 };
+        let examples = Examples::Pairs(&pairs);
+        let task = reward::train::Task { config: &config, kind, examples, pad: SPECIAL.pad, seed: 5, shards: 2 };
         let trunk = language_model(1, 1.0);
         reward::train::train(&trunk, &task, &Crew::new(1), &Emitter::new("reward", memory), checkpoints)
     }

@@ -45,7 +45,7 @@ fn reward_model(kind: Value, paid: u32) -> RewardModel {
     let mut head = vec![0.0; h];
     head[0] = (h as f32).sqrt().recip();
     *model.weights.last_mut().unwrap() = tensor(head, [h, 1]);
-    RewardModel { kind: table(kind), model }
+    RewardModel::new(table(kind), model)
 }
 
 fn per_token() -> Value {
@@ -88,6 +88,7 @@ impl Setting {
         let reward = Reward::new(part, Vec::new());
         let task = Task {
             config: &config,
+            start: None,
             kl_coef: self.kl_coef,
             reward: &reward,
             habits: Habits { length: 6.0, repeats: 0.0 },

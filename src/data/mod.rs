@@ -140,9 +140,51 @@ pub struct Edit {
     pub original: Response,
     /// The response after the edit.
     pub edited: Response,
-    /// Character spans (code points, half-open) that a person marked as erroneous in the original, where known.
+    /// What a person marked as erroneous in the original, where known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub error_spans: Vec<[usize; 2]>,
+    pub error_spans: Vec<ErrorSpan>,
+}
+
+/// A stretch of a response that somebody marked as erroneous.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorSpan {
+    /// What is wrong, in the dataset's words: `Irrelevant`, `omitted`, ...
+    pub kind: String,
+    /// Its characters (code points, half-open). An empty span at the end of the text says that something is missing.
+    pub span: [usize; 2],
+}
+
+/// A response whose errors somebody marked; none where nothing is wrong.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MarkedResponse {
+    /// What was asked.
+    pub prompt: Prompt,
+    /// The response.
+    pub response: Response,
+    /// Its errors.
+    pub error_spans: Vec<ErrorSpan>,
+}
+
+/// A response that somebody scored word by word [TPPO].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScoredResponse {
+    /// What was asked.
+    pub prompt: Prompt,
+    /// The response.
+    pub response: Response,
+    /// Its scores.
+    pub scores: WordScores,
+}
+
+/// Scores of a response: 0 is bad, 1 neither, 2 good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WordScores {
+    /// One for every word (a maximal run of non-white-space).
+    pub words: Vec<u8>,
+    /// Of the end of the response, where it was scored: 0 where something is missing.
+    pub end: Option<u8>,
+    /// Of the response as a whole.
+    pub sentence: u8,
 }
 
 /// A dataset, read: what the data stage stores.

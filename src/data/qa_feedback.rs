@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{Config, Dataset, Demonstration, Edit, Preference, Prompt, Response};
+use super::{Config, Dataset, Demonstration, Edit, ErrorSpan, Preference, Prompt, Response};
 
 /// The pairs of predictions that the six entries of `preference` compare.
 const PAIRS: [(usize, usize); 6] = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)];
@@ -60,13 +60,15 @@ impl TryFrom<i64> for Verdict {
 
 #[derive(Deserialize)]
 struct Feedback {
-    errors: Vec<ErrorSpan>,
+    errors: Vec<Error>,
     #[serde(rename = "corrected-prediction")]
     corrected_prediction: String,
 }
 
 #[derive(Deserialize)]
-struct ErrorSpan {
+struct Error {
+    #[serde(rename = "error type")]
+    kind: String,
     start: usize,
     end: usize,
 }
@@ -159,7 +161,12 @@ fn edit(index: usize, record: &Record) -> Edit {
         prompt: prompt(index, record),
         original: response(&record.prediction_1),
         edited: response(&record.feedback.corrected_prediction),
-        error_spans: record.feedback.errors.iter().map(|span| [span.start, span.end]).collect(),
+        error_spans: record
+            .feedback
+            .errors
+            .iter()
+            .map(|error| ErrorSpan { kind: error.kind.clone(), span: [error.start, error.end] })
+            .collect(),
     }
 }
 
@@ -304,7 +311,8 @@ mod tests {
         // Record 0 has no correction, record 1 one that changes nothing.
         assert_eq!(data.edits.len() + data.held_out_edits.len(), 7);
         let edit = &data.held_out_edits[0];
-        assert_eq!((&*edit.original.text, &*edit.edited.text, &edit.error_spans[..]), ("a b", "b", &[[0, 1]][..]));
+        let marked = [ErrorSpan { kind: "Irrelevant".to_owned(), span: [0, 1] }];
+        assert_eq!((&*edit.original.text, &*edit.edited.text, &edit.error_spans[..]), ("a b", "b", &marked[..]));
         assert_eq!(corrections(&path).unwrap().len(), 9);
 
         let again = serde_json::to_string(&read(&config(path.clone(), 99, 2, 3)).unwrap()).unwrap();

@@ -4,6 +4,8 @@
 
 mod diff;
 mod render;
+pub mod scores;
+pub mod spans;
 mod words;
 
 use std::fmt;
@@ -15,16 +17,19 @@ pub use diff::{Diff, diff};
 pub use render::render;
 pub use words::{Agreement, Word, agreement, diff_words, error_words, word_pieces, words};
 
-use crate::data::{Edit, Prompt, Response};
+use crate::data::{Edit, ErrorSpan, Prompt, Response};
 use crate::text::Tokenizer;
 
 /// The recipe's `[labels]` table.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// What the diff aligns.
     #[serde(default)]
     pub unit: Unit,
+    /// Which errors the `spans` reward models tell apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spans: Option<spans::Config>,
 }
 
 /// What the diff aligns.
@@ -163,7 +168,11 @@ pub fn label_edit(edit: &Edit, tokenizer: &Tokenizer, unit: Unit) -> LabelledEdi
     let original_ids = response_ids(&edit.original, tokenizer);
     let edited_ids = response_ids(&edit.edited, tokenizer);
     let (distance, labels) = label_ids(&original_ids, &edited_ids, tokenizer, unit);
-    let original_errors = error_tokens(edit, &original_ids, tokenizer);
+    let original_errors = if edit.error_spans.is_empty() {
+        Vec::new()
+    } else {
+        error_tokens(&edit.original.text, &edit.error_spans, &original_ids, tokenizer).unwrap_or_default()
+    };
     LabelledEdit {
         prompt: edit.prompt.clone(),
         original_ids,
@@ -175,17 +184,21 @@ pub fn label_edit(edit: &Edit, tokenizer: &Tokenizer, unit: Unit) -> LabelledEdi
     }
 }
 
-/// Which tokens of the original overlap a word that a person marked; empty where nobody marked any, or where the tokenizer
-/// sees other words.
-fn error_tokens(edit: &Edit, ids: &[u32], tokenizer: &Tokenizer) -> Vec<bool> {
-    let (worded, errors) = (Worded::new(ids, tokenizer), error_words(&edit.original.text, &edit.error_spans));
-    if edit.error_spans.is_empty() || words(&worded.text).len() != errors.len() {
-        return Vec::new();
+/// Which of the tokens `ids` of `text` overlap a word of one of `spans`; an empty span at the text's end is about the last
+/// token. None where the tokenizer sees other words than the text has.
+fn error_tokens(text: &str, spans: &[ErrorSpan], ids: &[u32], tokenizer: &Tokenizer) -> Option<Vec<bool>> {
+    let (worded, errors) = (Worded::new(ids, tokenizer), error_words(text, spans));
+    if words(&worded.text).len() != errors.len() {
+        return None;
     }
     let marked = |error: bool| if error { Label::S } else { Label::U };
-    // Nobody marks the end of the sequence, which has no text.
     let marks: Vec<Label> = errors.into_iter().map(marked).chain(worded.finished.then_some(Label::U)).collect();
-    worded.spread(&marks).into_iter().map(|mark| mark != Label::U).collect()
+    let mut tokens: Vec<bool> = worded.spread(&marks).into_iter().map(|mark| mark != Label::U).collect();
+    let end = text.chars().count();
+    if let (Some(last), true) = (tokens.last_mut(), spans.iter().any(|error| error.span == [end, end])) {
+        *last = true;
+    }
+    Some(tokens)
 }
 
 /// Distance in units, and labels of the tokens, between two responses given as ids.
@@ -298,7 +311,7 @@ mod tests {
         let errors = |given: &Edit| label_edit(given, &tokenizer, Unit::Token).original_errors;
         assert!(errors(&given).is_empty(), "nobody marked anything");
         // The comma, and two letters of `cheap`, which two spaces precede.
-        given.error_spans = vec![[4, 5], [14, 16]];
+        given.error_spans = [[4, 5], [14, 16]].map(|span| ErrorSpan { kind: "any".to_owned(), span }).into();
         assert_eq!(errors(&given), [false, true, false, false, true, false, false]);
         let mut cut = label_edit(&given, &tokenizer, Unit::Token);
         cut.truncate(2);

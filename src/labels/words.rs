@@ -2,11 +2,12 @@
 //!
 //! A word is a maximal run of non-white-space. Where tokens stand in the text is left to `text`.
 
-use std::ops::AddAssign;
+use std::ops::{AddAssign, Range};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Diff, Label, diff};
+use crate::data::ErrorSpan;
 
 /// A word and where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,15 @@ pub fn diff_words(original: &str, edited: &str) -> Diff {
 /// `spans` and `words` are in order; spans in code points, half-open.
 #[must_use]
 pub(super) fn spread(words: &[Word], labels: &[Label], spans: &[(usize, usize)]) -> Vec<Label> {
+    let label = |touched: Range<usize>| labels[touched].iter().copied().find(|label| *label != Label::U);
+    touched(words, spans).into_iter().map(|range| label(range).unwrap_or(Label::U)).collect()
+}
+
+/// The words that each of `spans` overlaps.
+///
+/// `spans` and `words` are in order; spans in code points, half-open.
+#[must_use]
+pub(super) fn touched(words: &[Word], spans: &[(usize, usize)]) -> Vec<Range<usize>> {
     let mut first = 0;
     spans
         .iter()
@@ -73,16 +83,16 @@ pub(super) fn spread(words: &[Word], labels: &[Label], spans: &[(usize, usize)])
             while words.get(first).is_some_and(|word| word.span.1 <= start) {
                 first += 1;
             }
-            let touched = words[first..].iter().zip(&labels[first..]).take_while(|(word, _)| word.span.0 < end);
-            touched.map(|(_, label)| *label).find(|label| *label != Label::U).unwrap_or(Label::U)
+            first..first + words[first..].iter().take_while(|word| word.span.0 < end).count()
         })
         .collect()
 }
 
-/// Which words of `text` overlap one of `spans` (code points, half-open).
+/// Which words of `text` overlap one of `spans`.
 #[must_use]
-pub fn error_words(text: &str, spans: &[[usize; 2]]) -> Vec<bool> {
-    let touches = |word: &Word| spans.iter().any(|&[start, end]| start < word.span.1 && word.span.0 < end);
+pub fn error_words(text: &str, spans: &[ErrorSpan]) -> Vec<bool> {
+    let overlap = |word: &Word, [start, end]: [usize; 2]| start < word.span.1 && word.span.0 < end;
+    let touches = |word: &Word| spans.iter().any(|error| overlap(word, error.span));
     words(text).iter().map(touches).collect()
 }
 
@@ -143,7 +153,7 @@ fn share(hits: usize, misses: usize) -> Option<f64> {
 
 /// Agreement of the word labels of an edit with the error spans of its original.
 #[must_use]
-pub fn agreement(original: &str, edited: &str, error_spans: &[[usize; 2]]) -> Agreement {
+pub fn agreement(original: &str, edited: &str, error_spans: &[ErrorSpan]) -> Agreement {
     Agreement::of(&diff_words(original, edited).original, &error_words(original, error_spans))
 }
 
@@ -175,7 +185,8 @@ mod tests {
     #[test]
     fn agreement_counts_words_that_touch_a_span() {
         // `b` and `c` are edited, `b` (touched by one character of the span) and `d` are marked.
-        let counts = agreement("a b c d", "a d", &[[2, 3], [6, 7]]);
+        let marked = [[2, 3], [6, 7]].map(|span| ErrorSpan { kind: "any".to_owned(), span });
+        let counts = agreement("a b c d", "a d", &marked);
         let expected = Agreement { true_positives: 1, false_positives: 1, false_negatives: 1, true_negatives: 1 };
         assert_eq!(counts, expected);
         assert_eq!((counts.precision(), counts.recall()), (Some(0.5), Some(0.5)));

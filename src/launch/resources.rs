@@ -31,6 +31,8 @@ pub fn needs(launch: &Config, stage: Stage) -> Resources {
         Stage::Preferences => &stages.preferences,
         Stage::Edits => &stages.edits,
         Stage::Labels => &stages.labels,
+        Stage::Words => &stages.words,
+        Stage::Spans => &stages.spans,
         Stage::Reward => &stages.reward,
         Stage::Ppo => &stages.ppo,
         Stage::Responses => &stages.responses,

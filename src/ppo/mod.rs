@@ -221,6 +221,8 @@ pub enum Credit {
     PotentialDifference,
     /// The last token gets the whole score (for a token model: the mean of its token rewards).
     EndOfSequence,
+    /// The last token of every span gets the span's reward (`spans` reward models only) [FG-RLHF].
+    SpanEnd,
 }
 
 fn one() -> Fraction {

@@ -39,11 +39,54 @@ impl Calibration {
     }
 }
 
-/// The reward that a policy is trained on: one reward model's, or a weighted sum of several, each calibrated by itself.
+/// The reward that a policy is trained on: one reward model's or a weighted sum of several, less a penalty on length if need
+/// be.
 #[derive(Clone, Debug)]
 pub struct Reward {
     first: Part,
     others: Vec<Part>,
+    length_penalty: Option<LengthPenalty>,
+}
+
+/// What tokens beyond a usual length cost [TPPO].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LengthPenalty {
+    /// Tokens of a response that cost nothing.
+    pub free_tokens: usize,
+    /// What every further one costs, in standard deviations of the reference's return.
+    pub penalty: f64,
+}
+
+impl LengthPenalty {
+    /// Tokens beyond the median of `lengths` cost `penalty` each; of two in the middle the shorter is the median.
+    #[must_use]
+    pub fn beyond_median(lengths: impl Iterator<Item = usize>, penalty: f64) -> Self {
+        let mut lengths: Vec<usize> = lengths.collect();
+        lengths.sort_unstable();
+        let middle = lengths.len().saturating_sub(1) / 2;
+        Self { free_tokens: lengths.get(middle).copied().unwrap_or(usize::MAX), penalty }
+    }
+}
+
+/// A reward model in a weighted sum of several that is calibrated as one.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The reward model.
+    pub model: RewardModel,
+    /// What its raw rewards count.
+    pub weight: f64,
+}
+
+/// The weighted sum of what `members` say of each token, raw.
+#[must_use]
+pub fn weighted(members: &[Member], rows: &[Pair], pad: u32, crew: &Crew) -> Vec<Vec<f64>> {
+    let mut sums: Vec<Vec<f64>> = rows.iter().map(|row| vec![0.0; row.response.len()]).collect();
+    for Member { model, weight } in members {
+        for (sums, raw) in sums.iter_mut().zip(model.token_rewards(rows, pad, crew)) {
+            sums.iter_mut().zip(raw).for_each(|(sum, raw)| *sum += weight * raw);
+        }
+    }
+    sums
 }
 
 /// One reward model's share of a reward.
@@ -76,7 +119,13 @@ impl Reward {
     /// The sum of `first` and `others`.
     #[must_use]
     pub const fn new(first: Part, others: Vec<Part>) -> Self {
-        Self { first, others }
+        Self { first, others, length_penalty: None }
+    }
+
+    /// The same with a penalty on length.
+    #[must_use]
+    pub fn with_length_penalty(self, length_penalty: Option<LengthPenalty>) -> Self {
+        Self { length_penalty, ..self }
     }
 
     /// The reward model that the value model starts from.
@@ -96,6 +145,9 @@ impl Reward {
                 }
             }
         }
+        if let Some(LengthPenalty { free_tokens, penalty }) = self.length_penalty {
+            sums.iter_mut().flat_map(|row| row.iter_mut().skip(free_tokens)).for_each(|reward| *reward -= penalty);
+        }
         sums
     }
 
@@ -113,7 +165,8 @@ impl Credit {
         let Calibration { center, scale } = calibration;
         let n = raw.len().max(1) as f64;
         match self {
-            Self::PerToken => raw.iter().map(|r| r / scale).collect(),
+            // A `spans` model's raw rewards stand at the ends of spans already.
+            Self::PerToken | Self::SpanEnd => raw.iter().map(|r| r / scale).collect(),
             Self::PerTokenOverLength => raw.iter().map(|r| r / n / scale).collect(),
             Self::PotentialDifference => {
                 let before = std::iter::once(&0.0).chain(raw);
@@ -122,7 +175,7 @@ impl Credit {
             Self::EndOfSequence => {
                 let score = match kind {
                     Kind::Sequence(_) => raw.last().copied().unwrap_or(0.0),
-                    Kind::Token(_) => raw.iter().sum::<f64>() / n,
+                    Kind::Token(_) | Kind::Tppo(_) | Kind::Spans(_) => raw.iter().sum::<f64>() / n,
                 };
                 let mut rewards = vec![0.0; raw.len()];
                 if let Some(last) = rewards.last_mut() {
@@ -158,6 +211,7 @@ mod tests {
             (token(), Credit::PerTokenOverLength, [0.375, -0.125, 0.5, 0.25]),
             (token(), Credit::PotentialDifference, [1.5, -2.0, 2.5, -1.0]),
             (token(), Credit::EndOfSequence, [0.0, 0.0, 0.0, 0.5]),
+            (kind(json!({ "spans": {} })), Credit::SpanEnd, [1.5, -0.5, 2.0, 1.0]),
             (sequence, Credit::EndOfSequence, [0.0, 0.0, 0.0, 0.5]),
         ] {
             assert_eq!(credit.rewards(&kind, &raw, calibration), expected, "{credit:?}");
@@ -178,6 +232,13 @@ mod tests {
             assert!((variance - 1.0).abs() < 1e-12, "{credit:?}: variance {variance}");
             assert_eq!(mean.abs() < 1e-12, credit == Credit::EndOfSequence, "{credit:?}: mean {mean}");
         }
+    }
+
+    #[test]
+    fn half_of_the_reference_is_no_longer_than_the_free_tokens() {
+        let free = |lengths: &[usize]| LengthPenalty::beyond_median(lengths.iter().copied(), 0.5).free_tokens;
+        assert_eq!([free(&[9, 2, 4]), free(&[9, 2, 4, 5]), free(&[3])], [4, 4, 3]);
+        assert_eq!(free(&[]), usize::MAX, "nothing is known of a usual length");
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::model::generate::{Sampling, Special, sample};
 pub struct Task<'a> {
     /// The recipe's `[ppo]` table.
     pub config: &'a Config,
+    /// The policy at the start, if not the reference.
+    pub start: Option<&'a Model>,
     /// The KL coefficient at the start.
     pub kl_coef: f64,
     /// What is rewarded.
@@ -81,7 +83,7 @@ struct State {
 /// The file of a checkpoint that holds the [`State`].
 const STATE: &str = "state.json";
 
-/// Trains a policy that starts from `reference` against `task.reward`.
+/// Trains a policy that starts from `reference`, unless `task.start` says otherwise, against `task.reward`.
 ///
 /// # Errors
 /// When a loss is not finite (the step is named; the last checkpoint stays), or a checkpoint cannot be used.
@@ -95,7 +97,7 @@ pub fn train(
     let (config, device) = (task.config, reference.device());
     ensure!(!task.prompts.is_empty(), "no prompts to roll out");
     let steps = config.steps.get();
-    let mut policy = Learner::new(reference.clone(), &config.policy_optimizer);
+    let mut policy = Learner::new(task.start.unwrap_or(reference).clone(), &config.policy_optimizer);
     // The value model starts as the reward model, which has seen what is good, under a head that says zero.
     let mut value = Learner::new(task.reward.model().model.with_head(1, 0.0, 0), &config.value_optimizer);
     let mut state = State { kl_coef: task.kl_coef, snapshots: Vec::new(), suspicions: Vec::new() };

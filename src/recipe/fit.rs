@@ -1,4 +1,4 @@
-//! Whether a variant's token loss and its credit fit each other; where they do not, a warning says why.
+//! Whether a variant's reward model and its credit fit each other; where they do not, a warning says why.
 //!
 //! What PPO sums must be what the loss compared. A misfit still runs: it may be the very thing to be studied.
 
@@ -8,16 +8,22 @@ use super::{Recipe, Variant};
 use crate::ppo::Credit;
 use crate::reward::{Kind, TokenLoss};
 
-/// Warns of every variant whose loss and credit do not fit.
+/// Warns of every variant whose reward model and credit do not fit.
 pub fn judge(recipe: &Recipe, verdict: &mut Verdict) {
     for (i, variant) in recipe.variants.iter().enumerate() {
-        let Kind::Token(token) = &variant.reward else { continue };
-        let Some((why, better)) = misfit(token.loss, variant.credit) else { continue };
+        let penalised = variant.length_penalty.is_some_and(|penalty| penalty.get() > 0.0);
+        let (misfit, key) = match &variant.reward {
+            Kind::Sequence(_) => (None, "reward"),
+            Kind::Token(token) => (misfit(token.loss, variant.credit), "reward.token.loss"),
+            Kind::Tppo(_) => (misfit_of_scores(variant.credit, penalised), "reward.tppo"),
+            Kind::Spans(spans) => (misfit_of_spans(spans.clean.get(), penalised), "reward.spans"),
+        };
+        let Some((why, better)) = misfit else { continue };
         verdict.warn(
             format!("variant `{}`: {why}", variant.name),
             &[
                 (&format!("variants.{i}.credit"), Note::Text(better.to_owned())),
-                (&format!("variants.{i}.reward.token.loss"), Note::Text(String::new())),
+                (&format!("variants.{i}.{key}"), Note::Text(String::new())),
             ],
         );
     }
@@ -33,19 +39,52 @@ pub fn unread_anchor(i: usize, variant: &Variant, check: &Check<'_>, verdict: &m
     }
 }
 
-/// Why the pair does not fit, and what to do instead; none where it does.
+/// Why something does not fit, and what to do instead.
+type Misfit = (&'static str, &'static str);
+
+const LATE: Misfit = (
+    "one score at the end throws away what the token rewards say about where the faults are",
+    "fits as a baseline only",
+);
+
+/// Of word scores: by the token, with a penalty on length, or divided by the length, which gives the predicted score of the
+/// whole.
+const fn misfit_of_scores(credit: Credit, penalised: bool) -> Option<Misfit> {
+    match credit {
+        Credit::PerToken if !penalised => Some((
+            "every further token that is not bad pays, and PPO sums: a policy earns by length",
+            "a `length_penalty` makes tokens beyond the reference's median length cost",
+        )),
+        // `span_end` is refused elsewhere.
+        Credit::PerToken | Credit::PerTokenOverLength | Credit::SpanEnd => None,
+        Credit::PotentialDifference => Some((
+            "differences telescope to the last token's reward, and scores of single words say nothing of the whole there",
+            "`per_token` with a `length_penalty` fits word scores",
+        )),
+        Credit::EndOfSequence => Some(LATE),
+    }
+}
+
+/// Of spans: what a clean one is paid.
+fn misfit_of_spans(clean: f64, penalised: bool) -> Option<Misfit> {
+    (clean > 0.0 && !penalised).then_some((
+        "every further span without an error pays, whatever it says: a policy earns by their number",
+        "`clean = 0` in the `spans` reward lets errors cost and nothing pay",
+    ))
+}
+
+/// Of a token loss: why the pair does not fit; none where it does.
 #[must_use]
-pub const fn misfit(loss: TokenLoss, credit: Credit) -> Option<(&'static str, &'static str)> {
-    use Credit::{EndOfSequence, PerToken, PerTokenOverLength, PotentialDifference};
+const fn misfit(loss: TokenLoss, credit: Credit) -> Option<Misfit> {
+    use Credit::{EndOfSequence, PerToken, PerTokenOverLength, PotentialDifference, SpanEnd};
     use TokenLoss::{PairwiseEditedAnchored, PairwiseEditedOnly, PairwiseMean, PairwiseSum, Tlcr};
     Some(match (loss, credit) {
         (PairwiseMean, PerTokenOverLength | PotentialDifference) | (PairwiseSum | PairwiseEditedAnchored, PerToken) => {
             return None;
         }
-        (_, EndOfSequence) => (
-            "one score at the end throws away what the token rewards say about where the faults are",
-            "fits as a baseline only",
-        ),
+        // Refused elsewhere.
+        (_, SpanEnd) => return None,
+        (_, EndOfSequence) => LATE,
         (PairwiseMean, PerToken) => (
             "a reward trained on the mean over tokens is summed by PPO, so every further token pays: \
              a policy was measured to exploit length within 30 steps",
@@ -98,5 +137,9 @@ mod tests {
             (PairwiseEditedAnchored, PerToken),
         ];
         assert_eq!(fitting, expected);
+        let scores = credits.map(|credit| [false, true].map(|penalised| misfit_of_scores(credit, penalised).is_none()));
+        assert_eq!(scores, [[false, true], [true, true], [false, false], [false, false]]);
+        let spans = [0.0, 1.0].map(|clean| [false, true].map(|penalised| misfit_of_spans(clean, penalised).is_none()));
+        assert_eq!(spans, [[true, true], [false, true]]);
     }
 }

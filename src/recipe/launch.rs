@@ -47,6 +47,10 @@ pub struct Stages {
     pub edits: Option<Resources>,
     /// For the stages that turn edits into token labels.
     pub labels: Option<Resources>,
+    /// Scoring words.
+    pub words: Option<Resources>,
+    /// Cutting responses into spans.
+    pub spans: Option<Resources>,
     /// For reward models.
     pub reward: Option<Resources>,
     /// For policy optimisation.

@@ -3,6 +3,7 @@
 //! Composes the rooms' own config structs and loads them strictly: `extends`, `--set`, all faults in one pass. What a
 //! key means stands in the room of its mathematics.
 
+mod annotation;
 mod check;
 pub mod diagnostics;
 mod experiment;
@@ -10,6 +11,7 @@ mod explain;
 mod fit;
 pub mod launch;
 mod load;
+mod rounds;
 mod rules;
 mod schema;
 mod source;
@@ -20,6 +22,7 @@ pub use diagnostics::{Fault, Faults, render};
 pub use experiment::{Axis, Experiment, Level, Point};
 pub use explain::{explain, explain_json};
 pub use load::{Loaded, load, to_toml};
+pub use rounds::{Rounds, Run, Start};
 
 use std::path::PathBuf;
 
@@ -28,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compute::DeviceName;
 use crate::model::{checkpoint, pretrained};
-use crate::units::{Count, Fraction};
+use crate::units::{Count, Fraction, NonNegative};
 use crate::{data, eval, judge, labels, model, ppo, reward, sft, text};
 
 /// A recipe as written, defaults filled in.
@@ -68,6 +71,9 @@ pub struct Recipe {
     /// How an edit becomes token labels.
     #[serde(default)]
     pub labels: labels::Config,
+    /// Several rounds of annotation; left out, one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<Rounds>,
     /// How reward models are trained.
     pub reward: reward::Config,
     /// Policy optimisation, shared by all variants.
@@ -119,11 +125,15 @@ pub struct Variant {
     pub name: String,
     /// Its reward model.
     pub reward: reward::Kind,
-    /// How the reward reaches PPO. A sequence reward model allows only `end_of_sequence`.
+    /// How the reward reaches PPO. A sequence reward model allows only `end_of_sequence`, `spans` only `span_end`.
     pub credit: ppo::Credit,
     /// A sequence reward mixed into it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mix: Option<Mix>,
+    /// What every token beyond the median length of the reference's samples costs, in standard deviations of the reference's
+    /// return [TPPO]; left out, nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length_penalty: Option<NonNegative>,
 }
 
 /// A variant's `mix` table: `(1 - weight)` times its own reward, and `weight` times a sequence reward at the last token.

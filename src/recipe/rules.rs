@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 
 use super::check::{Check, split};
 use super::diagnostics::{Fault, Severity};
-use super::{EditSource, PreferenceSource, Recipe};
+use super::{EditSource, PreferenceSource, Recipe, annotation};
 use crate::data::Format;
 use crate::data::records::Layout;
-use crate::{judge, model, ppo, reward, text as tokens};
+use crate::{judge, model, ppo, text as tokens};
 
 /// What to say under a key.
 #[derive(Clone, Debug)]
@@ -91,6 +91,7 @@ pub fn judge(recipe: &Recipe, verdict: &mut Verdict) {
     }
     origin(recipe, verdict);
     sources(recipe, verdict);
+    annotation::judge(recipe, verdict);
     ppo_steps(&recipe.ppo, verdict);
     optimizers(recipe, verdict);
     let confidence = recipe.evaluation.confidence.get();
@@ -167,17 +168,6 @@ fn variants(recipe: &Recipe, verdict: &mut Verdict) {
             let keys = [(name.as_str(), text("again here")), (first.as_str(), text("first here"))];
             verdict.require(false, format!("two variants are named `{}`", variant.name), &keys);
         }
-        verdict.require(
-            !matches!(variant.reward, reward::Kind::Sequence(_)) || variant.credit == ppo::Credit::EndOfSequence,
-            format!(
-                "variant `{}`: a sequence reward has one score, so its credit must be `end_of_sequence`",
-                variant.name
-            ),
-            &[
-                (&format!("variants.{i}.credit"), text("expected `end_of_sequence`")),
-                (&format!("variants.{i}.reward.sequence"), text("one score a response")),
-            ],
-        );
     }
 }
 

@@ -14,6 +14,7 @@ mod numbers;
 mod parquet;
 mod render;
 mod reward_models;
+mod rounds;
 #[cfg(test)]
 mod sample;
 mod samples;
@@ -33,6 +34,7 @@ pub use costs::*;
 pub use learning::*;
 pub use material::*;
 pub use reward_models::*;
+pub use rounds::{Gain, RoundResult};
 pub use samples::*;
 pub use schema::*;
 pub use table::terminal_table;

@@ -12,7 +12,7 @@ use crate::eval::Bin;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RewardModelResult {
-    /// The variant's name.
+    /// The variant's name; with several models, of which each is one category's, `name/category`.
     pub variant: String,
     /// Annotated prompts.
     pub budget: usize,
@@ -41,6 +41,9 @@ pub struct RewardModelResult {
     pub preference_calibration_error: Option<f64>,
     /// How its scores are distributed on held-out data, by what they are scores of.
     pub distributions: Vec<ScoreDistribution>,
+    /// How well low rewards mark what is wrong by labels of the kind that it was trained on: words that were scored 0, spans
+    /// with an error of its category; none where it was trained on pairs.
+    pub annotated: Option<TokenQuality>,
     /// What the best of n samples of the reference by this model is worth to the oracle, from n = 1; empty without an
     /// oracle.
     pub best_of_n: Vec<BestOfN>,

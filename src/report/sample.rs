@@ -264,6 +264,7 @@ fn reward_models() -> Vec<RewardModelResult> {
                 ],
                 preference_calibration_error: Some(0.03),
                 distributions: vec![distribution("preferred", 18), distribution("less preferred", 14)],
+                annotated: None,
                 best_of_n: (1..=64).map(|n| best_of_n(n, v)).collect(),
             }));
         }

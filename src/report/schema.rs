@@ -11,6 +11,7 @@ use super::costs::{MissingStage, Provenance, StageCost};
 use super::learning::{Curve, GridCell};
 use super::material::{DataCount, EditStatistics, Lengths, SkippedRows};
 use super::reward_models::RewardModelResult;
+use super::rounds::RoundResult;
 use super::samples::{Example, Heatmap};
 
 /// Everything a report shows.
@@ -43,6 +44,8 @@ pub struct Report {
     pub comparisons: Vec<Comparison>,
     /// Validation win rates from which each variant's KL coefficient was chosen.
     pub grid: Vec<GridCell>,
+    /// What rounds of annotation add; empty where there was one.
+    pub rounds: Vec<RoundResult>,
     /// Learning curves of the chosen runs.
     pub curves: Vec<Curve>,
     /// Held-out accuracies of the reward models.

@@ -247,7 +247,8 @@ fn detections(report: &Report) -> Vec<Detection<'_>> {
     for (variant, budget, models) in reward_groups(report) {
         let edits: Vec<&TokenQuality> = models.iter().filter_map(|model| model.edited_tokens.as_ref()).collect();
         let spans: Vec<&TokenQuality> = models.iter().filter_map(|model| model.error_spans.as_ref()).collect();
-        for (against, all) in [("edits", edits), ("error spans", spans)] {
+        let annotated: Vec<&TokenQuality> = models.iter().filter_map(|model| model.annotated.as_ref()).collect();
+        for (against, all) in [("edits", edits), ("error spans", spans), ("its own labels", annotated)] {
             let over = |of: fn(&TokenQuality) -> Option<f64>| mean(all.iter().filter_map(|quality| of(quality)));
             if all.is_empty() {
                 continue;

@@ -3,7 +3,7 @@
 //! Every pairwise loss here is Bradley-Terry on one number a side, and that number is a weighted sum of token rewards:
 //! the losses differ in their weights. `total` is the number of pairs of the whole batch, so that shards add up.
 
-use burn::tensor::activation::{log_sigmoid, log_softmax};
+use burn::tensor::activation::{log_sigmoid, log_softmax, softmax};
 use burn::tensor::{Int, Tensor};
 
 use super::EditedNormaliser;
@@ -81,14 +81,48 @@ pub const fn soft_target(label: Label, edited_side: bool) -> f32 {
     }
 }
 
-/// Class-weighted cross-entropy of token classes: `sum w[y] (-log p[y]) / sum w[y]` over labelled tokens [TPPO].
+/// Class-weighted cross-entropy of token classes: `-sum_t w_t log p_t(y_t)` over labelled tokens [TPPO].
+///
+/// With `w_t` the weight of class `y_t` over the sum of these weights in the batch, this is a weighted mean over tokens.
 ///
 /// # Shapes
-/// `logits` `[N, R, C]`; `classes` `[N, R]` (any valid class where unlabelled); `weights` `[N, R]`: the class's weight
-/// at labelled tokens, zero elsewhere; result a scalar.
+/// `logits` `[N, R, C]`; `classes` `[N, R]` (any valid class where unlabelled); `weights` `[N, R]`, zero where unlabelled;
+/// result a scalar.
 #[must_use]
 pub fn class_cross_entropy(logits: Tensor<3>, classes: Tensor<2, Int>, weights: Tensor<2>) -> Tensor<1> {
     let [n, r, _] = logits.dims();
     let log_p = log_softmax(logits, 2).gather(2, classes.reshape([n, r, 1])).reshape([n, r]);
-    (log_p * weights.clone()).sum().neg() / weights.sum()
+    (log_p * weights).sum().neg()
+}
+
+/// The class that the probabilities expect: `sum_c c p_t(c)` [TPPO].
+///
+/// # Shapes
+/// `logits` `[N, R, C]`; result `[N, R]`.
+#[must_use]
+pub fn expected_class(logits: Tensor<3>) -> Tensor<2> {
+    let [n, r, classes] = logits.dims();
+    let p = softmax(logits, 2);
+    let class = |c: usize| p.clone().narrow(2, c, 1).reshape([n, r]) * c as f64;
+    (1..classes).map(class).reduce(|sum, more| sum + more).unwrap_or_else(|| p.clone().reshape([n, r]) * 0.0)
+}
+
+/// Squared error of what is said of whole responses: `sum_i (predicted_i - given_i)^2 / total` [TPPO].
+///
+/// # Shapes
+/// `predicted` and `given` `[N]`; result a scalar.
+#[must_use]
+pub fn squared_error(predicted: Tensor<1>, given: Tensor<1>, total: usize) -> Tensor<1> {
+    (predicted - given).square().sum() / total as f64
+}
+
+/// Binary cross-entropy at the ends of spans: `sum_t -log sigmoid(sign_t logit_t) / total` where `sign_t` is 1 for a span
+/// with an error, -1 for one without [FG-RLHF]; tokens that end none have sign 0 and do not count.
+///
+/// # Shapes
+/// `logits` and `signs` `[N, R]`; result a scalar.
+#[must_use]
+pub fn span_cross_entropy(logits: Tensor<2>, signs: Tensor<2>, total: usize) -> Tensor<1> {
+    let ends = signs.clone().abs();
+    (log_sigmoid(logits * signs) * ends).sum().neg() / total as f64
 }

@@ -1,14 +1,17 @@
-//! Reward models from preferences and edits: one score a sequence, or one reward a token.
+//! Reward models from preferences, edits, word scores and error spans: one score a sequence, or one reward a token.
 
 pub mod loss;
+pub mod pairs;
 pub mod score;
+pub mod spans;
 pub mod train;
+pub mod words;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::optim;
-use crate::units::{Count, NonNegative};
+use crate::units::{Count, NonNegative, Positive};
 
 /// The recipe's `[reward]` table: how every reward model is trained. What it is, a variant says.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +33,54 @@ pub enum Kind {
     Sequence(Sequence),
     /// One reward for every response token, learned from the edits' token labels.
     Token(Token),
+    /// One reward for every response token, learned from word scores and a score of the whole [TPPO].
+    Tppo(Tppo),
+    /// One reward for every span of text and category of error in `[labels.spans]`, by a model for each [FG-RLHF].
+    Spans(Spans),
+}
+
+impl Kind {
+    /// What it learns from, as a plural noun.
+    #[must_use]
+    pub const fn learns_from(&self) -> &'static str {
+        match self {
+            Self::Sequence(_) | Self::Token(_) => "pairs",
+            Self::Tppo(_) => "responses with word scores",
+            Self::Spans(_) => "responses with error spans",
+        }
+    }
+}
+
+/// `[variants.reward.tppo]`: a token is bad, neither or good (0, 1, 2); its reward is the expected class minus 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tppo {
+    /// Weight of the cross-entropy of token classes.
+    #[serde(default = "half")]
+    pub lambda_local: NonNegative,
+    /// Weight of the squared error of the score of the whole, which is predicted by the mean of expected classes.
+    #[serde(default = "half")]
+    pub lambda_global: NonNegative,
+    /// What a token of class 0, 1 and 2 weighs in the cross-entropy; left out, classes weigh the same in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<[Positive; words::CLASSES]>,
+}
+
+/// `[variants.reward.spans]`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spans {
+    /// What a span without an error of the category is paid; one with an error costs 1.
+    #[serde(default = "one")]
+    pub clean: NonNegative,
+}
+
+fn half() -> NonNegative {
+    NonNegative::try_from(0.5).expect("in range")
+}
+
+fn one() -> NonNegative {
+    NonNegative::try_from(1.0).expect("in range")
 }
 
 /// `[variants.reward.sequence]`.
@@ -57,7 +108,7 @@ pub struct Token {
     /// The training loss.
     pub loss: TokenLoss,
     /// Weight of the penalty that holds unchanged tokens at zero (`pairwise_edited_anchored` only).
-    #[serde(default = "default_anchor")]
+    #[serde(default = "one")]
     pub anchor: NonNegative,
     /// What the sum over a side's edited tokens is divided by (`pairwise_edited_*` only).
     #[serde(default)]
@@ -75,10 +126,6 @@ pub enum EditedNormaliser {
     Sum,
     /// The length of that side's response.
     ResponseLength,
-}
-
-fn default_anchor() -> NonNegative {
-    NonNegative::try_from(1.0).expect("in range")
 }
 
 /// Losses of token reward models.

@@ -1,10 +1,12 @@
 //! Reading a reward model: raw rewards of responses.
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::softmax;
+use burn::tensor::activation::{sigmoid, softmax};
 
-use super::{Kind, TokenLoss};
+use super::loss::expected_class;
+use super::{Kind, TokenLoss, words};
 use crate::compute::Crew;
+use crate::labels::spans::Segments;
 use crate::model::weights::host;
 use crate::model::{Batch, Model, Pair, bucket};
 
@@ -15,6 +17,8 @@ pub struct RewardModel {
     pub kind: Kind,
     /// The network.
     pub model: Model,
+    /// Where spans end, of a `spans` model.
+    pub segments: Segments,
 }
 
 impl Kind {
@@ -23,23 +27,38 @@ impl Kind {
     pub const fn outputs(&self) -> usize {
         match self {
             Self::Token(token) if matches!(token.loss, TokenLoss::Tlcr) => 2,
+            Self::Tppo(_) => words::CLASSES,
             _ => 1,
         }
     }
 }
 
 impl RewardModel {
-    /// Raw rewards of every response token; a sequence model's score is the one at the last token.
+    /// A network that was trained as `kind`; of a `spans` model, one that sees a response as a single span.
+    #[must_use]
+    pub fn new(kind: Kind, model: Model) -> Self {
+        Self { kind, model, segments: Segments::default() }
+    }
+
+    /// Raw rewards of every response token; a sequence model's score is the one at the last token, a `spans` model's
+    /// rewards are those at the ends of spans, and zero elsewhere.
     #[must_use]
     pub fn token_rewards(&self, rows: &[Pair], pad: u32, crew: &Crew) -> Vec<Vec<f64>> {
         bucket::map(rows, crew, |rows| {
             let batch = Batch::new(rows, pad, &self.model.device());
-            ragged(&rewards(&self.kind, self.model.at_response(&batch)), &batch.lengths)
+            let mut rewards = ragged(&rewards(&self.kind, self.model.at_response(&batch)), &batch.lengths);
+            if let Kind::Spans(_) = self.kind {
+                for (rewards, row) in rewards.iter_mut().zip(rows) {
+                    let ends = self.segments.ends(row.response);
+                    rewards.iter_mut().zip(ends).filter(|(_, ends)| !ends).for_each(|(reward, _)| *reward = 0.0);
+                }
+            }
+            rewards
         })
     }
 
     /// One score a response, as the training loss compares them: the last token's reward, or the mean (for
-    /// `pairwise_mean` and `tlcr`) or sum of token rewards.
+    /// `pairwise_mean`, `tlcr` and `tppo`) or sum of token rewards.
     #[must_use]
     pub fn scores(&self, rows: &[Pair], pad: u32, crew: &Crew) -> Vec<f64> {
         self.token_rewards(rows, pad, crew).iter().map(|row| self.kind.score(row)).collect()
@@ -52,28 +71,40 @@ impl Kind {
     pub fn score(&self, rewards: &[f64]) -> f64 {
         match self {
             Self::Sequence(_) => rewards.last().copied().unwrap_or(0.0),
-            Self::Token(token) => {
-                let sum: f64 = rewards.iter().sum();
-                match token.loss {
-                    TokenLoss::PairwiseMean | TokenLoss::Tlcr => sum / rewards.len().max(1) as f64,
-                    TokenLoss::PairwiseSum | TokenLoss::PairwiseEditedOnly | TokenLoss::PairwiseEditedAnchored => sum,
+            Self::Token(token) => match token.loss {
+                TokenLoss::PairwiseMean | TokenLoss::Tlcr => mean(rewards),
+                TokenLoss::PairwiseSum | TokenLoss::PairwiseEditedOnly | TokenLoss::PairwiseEditedAnchored => {
+                    rewards.iter().sum()
                 }
-            }
+            },
+            Self::Tppo(_) => mean(rewards),
+            Self::Spans(_) => rewards.iter().sum(),
         }
     }
 }
 
-/// The head's outputs as rewards: one column as it is, two columns as `2 softmax(positive) - 1` [TLCR].
+fn mean(rewards: &[f64]) -> f64 {
+    rewards.iter().sum::<f64>() / rewards.len().max(1) as f64
+}
+
+/// The head's outputs as rewards: `2 p(positive) - 1` of two classes [TLCR], the expected one of three minus 1 [TPPO], and
+/// of a span with an error at probability p `clean (1 - p) - p` [FG-RLHF]; any other column as it is.
 ///
 /// # Shapes
 /// `[B, R, outputs]` to `[B, R]`.
 #[must_use]
 pub fn rewards(kind: &Kind, outputs: Tensor<3>) -> Tensor<2> {
     let [b, r, _] = outputs.dims();
-    if kind.outputs() == 2 {
-        softmax(outputs, 2).narrow(2, 1, 1).reshape([b, r]) * 2.0 - 1.0
-    } else {
-        outputs.reshape([b, r])
+    match kind {
+        Kind::Token(token) if token.loss == TokenLoss::Tlcr => {
+            softmax(outputs, 2).narrow(2, 1, 1).reshape([b, r]) * 2.0 - 1.0
+        }
+        Kind::Tppo(_) => expected_class(outputs) - 1.0,
+        Kind::Spans(spans) => {
+            let clean = spans.clean.get();
+            sigmoid(outputs.reshape([b, r])) * -(1.0 + clean) + clean
+        }
+        Kind::Sequence(_) | Kind::Token(_) => outputs.reshape([b, r]),
     }
 }
 

@@ -1,45 +1,30 @@
-//! Training a reward model on pairs.
+//! Training a reward model: the loop, whatever it learns from. Losses and examples are the neighbours'.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::loss::{anchor, bradley_terry, edited_weights, mean_weights, soft_cross_entropy, soft_target, weighted_sum};
-use super::score::{RewardModel, rewards};
-use super::{Config, Kind, Token, TokenLoss};
+use super::pairs::Comparison;
+use super::score::RewardModel;
+use super::spans::Marked;
+use super::words::Scored;
+use super::{Config, Kind};
 use crate::compute::Crew;
 use crate::events::Emitter;
-use crate::labels::Label;
 use crate::model::checkpoint::Checkpoints;
 use crate::model::descent::{Schedule, descend};
 use crate::model::gradient::{Share, gradients};
-use crate::model::{Batch, Model, Pair, bucket};
+use crate::model::{Model, Pair, bucket};
 use crate::sft::Order;
 
-/// One side of a pair: a response and, where it came from an edit, its token labels.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Side {
-    /// Token ids.
-    pub ids: Vec<u32>,
-    /// One label a token; empty for preference pairs.
-    pub labels: Vec<Label>,
-}
-
-/// A better and a worse response to one prompt.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Comparison {
-    /// Prompt ids.
-    pub prompt: Vec<u32>,
-    /// The preferred or edited response.
-    pub chosen: Side,
-    /// The less preferred or original response.
-    pub rejected: Side,
-}
-
-impl Comparison {
-    /// Both sides as rows.
-    fn rows(&self) -> [Pair<'_>; 2] {
-        [&self.chosen, &self.rejected].map(|side| Pair { prompt: &self.prompt, response: &side.ids })
-    }
+/// What a reward model learns from.
+#[derive(Clone, Copy, Debug)]
+pub enum Examples<'a> {
+    /// Pairs of responses: `sequence` and `token`.
+    Pairs(&'a [Comparison]),
+    /// Responses with word scores: `tppo`.
+    Scored(&'a [Scored]),
+    /// Responses with error spans of one category: `spans`.
+    Marked(&'a [Marked]),
 }
 
 /// What a reward model learns from and with.
@@ -48,20 +33,48 @@ pub struct Task<'a> {
     pub config: &'a Config,
     /// What to train.
     pub kind: &'a Kind,
-    /// The pairs.
-    pub pairs: &'a [Comparison],
+    /// From what.
+    pub examples: Examples<'a>,
     /// The padding id.
     pub pad: u32,
-    /// Decides the head's initial weights and the order of the pairs.
+    /// Decides the head's initial weights and the order of the examples.
     pub seed: u64,
     /// Parts a batch is cut into.
     pub shards: usize,
 }
 
+/// An example that a reward model can learn from.
+pub(super) trait Example: Sync + Sized {
+    /// What is counted once, over all examples.
+    type Prior;
+    /// Counts over a whole batch, by which the shares of its shards are divided.
+    type Totals: Sync;
+
+    fn prior(kind: &Kind, all: &[Self]) -> Self::Prior;
+
+    /// The rows that a model reads of it.
+    fn rows(&self) -> Vec<Pair<'_>>;
+
+    fn totals(prior: &Self::Prior, batch: &[&Self]) -> Self::Totals;
+
+    /// How many things of the batch can be told right or wrong: pairs, tokens, spans.
+    fn judged(totals: &Self::Totals) -> f64;
+
+    /// A shard's share of the loss, and how many things of it the model tells right.
+    fn loss(
+        kind: &Kind,
+        model: &Model,
+        shard: &[&Self],
+        totals: &Self::Totals,
+        pad: u32,
+        device: &Device,
+    ) -> (Tensor<1>, f64);
+}
+
 /// Trains a reward model that starts from `trunk` (the SFT model) under a new head.
 ///
 /// # Errors
-/// Without pairs, when the loss is not finite (the step is named; the last checkpoint stays), or when a checkpoint
+/// Without examples, when the loss is not finite (the step is named; the last checkpoint stays), or when a checkpoint
 /// cannot be used.
 pub fn train(
     trunk: &Model,
@@ -70,112 +83,57 @@ pub fn train(
     emitter: &Emitter,
     checkpoints: &dyn Checkpoints,
 ) -> Result<RewardModel> {
+    let model = match (task.kind, task.examples) {
+        (Kind::Sequence(_) | Kind::Token(_), Examples::Pairs(pairs)) => {
+            learn(trunk, task, pairs, crew, emitter, checkpoints)
+        }
+        (Kind::Tppo(_), Examples::Scored(rows)) => learn(trunk, task, rows, crew, emitter, checkpoints),
+        (Kind::Spans(_), Examples::Marked(rows)) => learn(trunk, task, rows, crew, emitter, checkpoints),
+        (kind, _) => bail!("this reward model learns from {}, found other examples", kind.learns_from()),
+    };
+    Ok(RewardModel::new(task.kind.clone(), model?))
+}
+
+fn learn<E: Example>(
+    trunk: &Model,
+    task: &Task,
+    examples: &[E],
+    crew: &Crew,
+    emitter: &Emitter,
+    checkpoints: &dyn Checkpoints,
+) -> Result<Model> {
     let (config, device) = (task.config, trunk.device());
-    ensure!(!task.pairs.is_empty(), "no pairs to learn from");
-    let batch_size = config.batch_size.get().min(task.pairs.len());
-    let steps = (config.epochs.get() * task.pairs.len()).div_ceil(batch_size);
+    ensure!(!examples.is_empty(), "nothing to learn from: no {}", task.kind.learns_from());
+    let batch_size = config.batch_size.get().min(examples.len());
+    let steps = (config.epochs.get() * examples.len()).div_ceil(batch_size);
     let schedule = Schedule { table: "reward", steps, optimizer: &config.optimizer };
-    let mut order = Order::new(task.pairs.len(), task.seed);
+    let mut order = Order::new(examples.len(), task.seed);
+    let prior = E::prior(task.kind, examples);
     let model = trunk.with_head(task.kind.outputs(), 0.01, task.seed);
-    let model = descend(model, schedule, emitter, checkpoints, |model, step| {
-        let pairs: Vec<&Comparison> = order.batch(step, batch_size).into_iter().map(|i| &task.pairs[i]).collect();
-        let totals = Totals::of(&pairs);
-        let shards = bucket::shards(pairs, task.shards, |pair| pair.chosen.ids.len().max(pair.rejected.ids.len()));
-        let padding = bucket::padding(shards.iter().map(|pairs| pairs.iter().flat_map(|pair| pair.rows())));
-        let tokens: usize = shards.iter().flatten().flat_map(|pair| pair.rows()).map(|row| row.response.len()).sum();
-        let outcome = gradients(model, &shards, crew, |model, pairs| {
-            let (loss, correct) = loss(task.kind, model, pairs, totals, task.pad, &device);
+    descend(model, schedule, emitter, checkpoints, |model, step| {
+        let batch: Vec<&E> = order.batch(step, batch_size).into_iter().map(|i| &examples[i]).collect();
+        let totals = E::totals(&prior, &batch);
+        let longest = |example: &&E| example.rows().iter().map(|row| row.response.len()).max().unwrap_or(0);
+        let shards = bucket::shards(batch, task.shards, longest);
+        let padding = bucket::padding(shards.iter().map(|shard| shard.iter().flat_map(|example| example.rows())));
+        let tokens: usize = shards.iter().flatten().flat_map(|example| example.rows()).map(|row| row.response.len()).sum();
+        let outcome = gradients(model, &shards, crew, |model, shard| {
+            let (loss, correct) = E::loss(task.kind, model, shard, &totals, task.pad, &device);
             Share { loss, sums: [correct] }
         });
-        let accuracy = outcome.sums[0] / totals.pairs as f64;
+        let accuracy = outcome.sums[0] / E::judged(&totals);
         (outcome, [("train_accuracy", accuracy), ("tokens", tokens as f64), ("padding", padding)])
-    })?;
-    Ok(RewardModel { kind: task.kind.clone(), model })
+    })
 }
 
-/// Counts over a whole batch, by which the shares of its shards are divided.
-#[derive(Clone, Copy, Debug)]
-struct Totals {
-    pairs: usize,
-    unchanged: usize,
-}
-
-impl Totals {
-    fn of(pairs: &[&Comparison]) -> Self {
-        let unchanged = |side: &Side| side.labels.iter().filter(|&&label| label == Label::U).count();
-        let unchanged = pairs.iter().map(|pair| unchanged(&pair.chosen) + unchanged(&pair.rejected)).sum();
-        Self { pairs: pairs.len(), unchanged }
+/// Rows of numbers, filled up with zeros to `columns`.
+pub(super) fn grid(rows: impl Iterator<Item = Vec<f32>>, columns: usize, device: &Device) -> Tensor<2> {
+    let mut count = 0;
+    let mut data = Vec::new();
+    for row in rows {
+        count += 1;
+        data.extend(row);
+        data.resize(count * columns, 0.0);
     }
-}
-
-/// A shard's share of the loss, and how many of its pairs are scored the right way round.
-fn loss(
-    kind: &Kind,
-    model: &Model,
-    pairs: &[&Comparison],
-    totals: Totals,
-    pad: u32,
-    device: &Device,
-) -> (Tensor<1>, f64) {
-    // Both sides in one pass: chosen rows first.
-    let sides: Vec<(&Comparison, &Side, bool)> = pairs
-        .iter()
-        .map(|pair| (*pair, &pair.chosen, true))
-        .chain(pairs.iter().map(|pair| (*pair, &pair.rejected, false)))
-        .collect();
-    let rows: Vec<Pair> =
-        sides.iter().map(|(pair, side, _)| Pair { prompt: &pair.prompt, response: &side.ids }).collect();
-    let batch = Batch::new(&rows, pad, device);
-    let columns = batch.response_columns;
-    let grid = |row: &dyn Fn(&Side, bool) -> Vec<f32>| {
-        let data = sides.iter().flat_map(|(_, side, chosen)| {
-            let mut values = row(side, *chosen);
-            values.resize(columns, 0.0);
-            values
-        });
-        Tensor::<2>::from_data(TensorData::new(data.collect::<Vec<f32>>(), [sides.len(), columns]), device)
-    };
-    let outputs = model.at_response(&batch);
-    let weights = match kind {
-        Kind::Sequence(_) => grid(&|side, _| last_token(side.ids.len())),
-        Kind::Token(token) => grid(&|side, _| token_weights(token, side)),
-    };
-    let scores = weighted_sum(rewards(kind, outputs.clone()), weights);
-    let (chosen, rejected) = (scores.clone().narrow(0, 0, pairs.len()), scores.narrow(0, pairs.len(), pairs.len()));
-    let correct = chosen.clone().inner().greater(rejected.clone().inner()).int().sum().into_scalar::<i64>() as f64;
-    let loss = match kind {
-        Kind::Token(token) if token.loss == TokenLoss::Tlcr => {
-            let targets = grid(&|side, chosen| side.labels.iter().map(|&label| soft_target(label, chosen)).collect());
-            let weights = grid(&|side, _| mean_weights(side.ids.len())) / totals.pairs as f64;
-            soft_cross_entropy(outputs, targets, weights)
-        }
-        Kind::Token(token) if token.loss == TokenLoss::PairwiseEditedAnchored => {
-            let unchanged =
-                grid(&|side, _| side.labels.iter().map(|&label| f32::from(u8::from(label == Label::U))).collect());
-            bradley_terry(chosen, rejected, 0.0, totals.pairs)
-                + anchor(rewards(kind, outputs), unchanged, token.anchor.get(), totals.unchanged)
-        }
-        _ => bradley_terry(chosen, rejected, 0.0, totals.pairs),
-    };
-    (loss, correct)
-}
-
-/// Weights that read a response's last token.
-fn last_token(length: usize) -> Vec<f32> {
-    let mut weights = vec![0.0; length];
-    if let Some(last) = weights.last_mut() {
-        *last = 1.0;
-    }
-    weights
-}
-
-/// Weights whose sum of rewards the loss compares.
-fn token_weights(token: &Token, side: &Side) -> Vec<f32> {
-    match token.loss {
-        TokenLoss::PairwiseMean | TokenLoss::Tlcr => mean_weights(side.ids.len()),
-        TokenLoss::PairwiseSum => vec![1.0; side.ids.len()],
-        TokenLoss::PairwiseEditedOnly | TokenLoss::PairwiseEditedAnchored => {
-            edited_weights(&side.labels, token.edited_normaliser)
-        }
-    }
+    Tensor::from_data(TensorData::new(data, [count, columns]), device)
 }

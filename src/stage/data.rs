@@ -26,6 +26,10 @@ pub(super) fn config(recipe: &Recipe) -> Result<Value> {
     }
     let mut config = json!(recipe.dataset);
     config["path"] = json!(hasher.finalize().to_hex().as_str());
+    // What this format's reader brings has grown since its results were first stored; the others' has not.
+    if recipe.dataset.format == Format::QaFeedback {
+        config["reader"] = json!(2);
+    }
     // A prompt's length is a matter of the tokenizer; worlds are generated to fit.
     if recipe.dataset.format != Format::World {
         for key in ["max_prompt_tokens", "max_response_tokens"] {

@@ -25,6 +25,7 @@ use crate::events::Memory;
 use crate::model::flops::{Rows, forward, sampling};
 use crate::model::{Architecture, bucket};
 use crate::recipe::{Experiment, PreferenceSource};
+use crate::reward::Kind;
 use crate::store::{Artefact, Lookup, Store};
 
 /// Rows that are read together in passes without gradients, and the batches of like length that they are cut into.
@@ -106,8 +107,9 @@ pub fn estimate(plan: &Plan, experiment: &Experiment, store: &Store) -> Result<V
                 place.insert(Corpus::of(node, &inputs)?)
             }
         };
-        let budget = input("preferences").and_then(|index| plan.nodes[index].config["budget"].as_u64());
-        let budget = budget.and_then(|budget| usize::try_from(budget).ok()).unwrap_or(0);
+        let rounds = node.inputs.iter().filter(|input| input.role.split('.').next() == Some("preferences"));
+        let budgets = rounds.filter_map(|input| plan.nodes[input.node].config["budget"].as_u64());
+        let budget = budgets.filter_map(|budget| usize::try_from(budget).ok()).sum();
         estimates.push(corpus.estimate(node, budget)?);
     }
     Ok(estimates)
@@ -261,8 +263,9 @@ impl Tally<'_> {
     fn reward(&mut self, budget: usize, config: &reward::Config) {
         let corpus = self.corpus;
         let pairs = if config.held_out { corpus.held_out.max(corpus.validation) } else { budget.min(corpus.train) };
-        let batch = 2 * config.reward.batch_size.get();
-        self.train(1, 2 * config.reward.epochs.get() * pairs, batch);
+        let sides = if matches!(config.kind, Kind::Sequence(_) | Kind::Token(_)) { 2 } else { 1 };
+        let batch = sides * config.reward.batch_size.get();
+        self.train(1, sides * config.reward.epochs.get() * pairs, batch);
         let best_of = if corpus.is_world { corpus.validation.min(BEST_OF.0) * BEST_OF.1 } else { 0 };
         self.read(1, 2 * corpus.held_out.max(corpus.validation) + best_of);
         self.hold(0, 1);
@@ -271,7 +274,8 @@ impl Tally<'_> {
     fn ppo(&mut self, node: &Node, config: &ppo::Config) {
         let (corpus, table) = (self.corpus, &config.ppo);
         let (steps, batch, epochs) = (table.steps.get(), table.batch_size.get(), table.epochs.get());
-        let rewards = 1 + usize::from(node.inputs.iter().any(|input| input.role == "mix"));
+        let is_reward = |role: &str| role == "mix" || role.split('.').next() == Some("reward");
+        let rewards = node.inputs.iter().filter(|input| is_reward(&input.role)).count();
         let snapshots = steps.div_ceil(table.eval_every.get());
         self.sample(steps * batch + snapshots * corpus.validation);
         self.read(corpus.vocab, 2 * steps * batch);

@@ -59,7 +59,7 @@ impl Inputs {
     }
 
     /// The inputs whose role begins with `prefix`, with what follows it, in the node's order.
-    pub fn artefacts<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Artefact)> {
+    pub fn artefacts<'a>(&'a self, prefix: &str) -> impl Iterator<Item = (&'a str, &'a Artefact)> {
         self.artefacts.iter().filter_map(move |(role, artefact)| Some((role.strip_prefix(prefix)?, artefact)))
     }
 }

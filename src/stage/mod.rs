@@ -26,8 +26,10 @@ mod report;
 mod responses;
 mod reward;
 mod sft;
+mod spans;
 mod tokenizer;
 mod training;
+mod words;
 
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
@@ -67,6 +69,8 @@ pub fn run(
         Stage::Preferences => preferences::run(&config(node, recipe)?, inputs, workspace, emitter),
         Stage::Edits => edits::run(&config(node, recipe)?, inputs, workspace),
         Stage::Labels => labels::run(&config(node, recipe)?, inputs, workspace),
+        Stage::Words => words::run(&config(node, recipe)?, inputs, workspace),
+        Stage::Spans => spans::run(&config(node, recipe)?, inputs, workspace),
         Stage::Reward => reward::run(&config(node, recipe)?, inputs, workspace, &recorder),
         Stage::Ppo => ppo::run(&config(node, recipe)?, inputs, workspace, &recorder),
         Stage::Responses => responses::run(&config(node, recipe)?, inputs, workspace, emitter),
@@ -86,6 +90,8 @@ pub const fn version(stage: Stage) -> u32 {
         Stage::Preferences => preferences::VERSION,
         Stage::Edits => edits::VERSION,
         Stage::Labels => labels::VERSION,
+        Stage::Words => words::VERSION,
+        Stage::Spans => spans::VERSION,
         Stage::Reward => reward::VERSION,
         Stage::Ppo => ppo::VERSION,
         Stage::Responses => responses::VERSION,

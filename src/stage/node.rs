@@ -26,6 +26,10 @@ pub enum Stage {
     Edits,
     /// What each edit did to each token.
     Labels,
+    /// Responses scored word by word.
+    Words,
+    /// Responses cut into spans, with errors of one category.
+    Spans,
     /// A reward model.
     Reward,
     /// A policy, optimised.
@@ -49,6 +53,8 @@ impl Stage {
             Self::Preferences => "preferences",
             Self::Edits => "edits",
             Self::Labels => "labels",
+            Self::Words => "words",
+            Self::Spans => "spans",
             Self::Reward => "reward",
             Self::Ppo => "ppo",
             Self::Responses => "responses",

@@ -106,7 +106,7 @@ impl Opened {
         let Folder { tokenizer, chat } = Folder::open(dir, fallback)?;
         let model = pretrained::load(dir, &description, &device.open()?)?;
         let network = match kind {
-            Some(kind) => Network::Reward(RewardModel { kind, model }),
+            Some(kind) => Network::Reward(RewardModel::new(kind, model)),
             None => Network::Language(model),
         };
         let max_new = generation.get("max_new_tokens").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());

@@ -7,11 +7,16 @@ use serde_json::{Value, json};
 use super::merge::merge;
 use super::node::{Plan, Stage};
 use super::policy::Setting;
-use super::{data, edits, judgements, labels, ppo, preferences, report, responses, reward, sft, tokenizer};
+use super::{
+    data, edits, judgements, labels, ppo, preferences, report, responses, reward, sft, spans, tokenizer, words,
+};
+use crate::data::Format;
 use crate::judge;
+use crate::labels::spans::Category;
 use crate::model::checkpoint;
-use crate::recipe::{self, Experiment, Recipe, Variant};
-use crate::reward::{Kind, PairSource, Sequence};
+use crate::recipe::{self, Experiment, Recipe, Run, Start, Variant};
+use crate::reward::{Kind, PairSource, Sequence, Spans};
+use crate::units::{NonNegative, Positive};
 
 /// The plan of `experiment`: of one recipe with its report, of a sweep all that its points need, shared work once.
 ///
@@ -47,7 +52,8 @@ pub fn plan_recipe(recipe: &Recipe, name: &str) -> Result<Plan> {
 /// One trained and judged policy.
 struct Cell {
     at: report::Cell,
-    reward: usize,
+    /// The roles of its reward models, and their nodes.
+    rewards: Vec<(String, usize)>,
     mix: Option<usize>,
     policy: usize,
     responses: usize,
@@ -65,19 +71,32 @@ struct Planner<'a> {
 }
 
 /// The reference of one seed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Reference {
     seed: u64,
     policy: usize,
     responses: usize,
 }
 
-/// What was annotated at one seed and budget.
-#[derive(Clone, Copy)]
+/// What was annotated in one round at one seed and budget.
+#[derive(Clone, Debug)]
 struct Annotations {
     reference: Reference,
+    /// Annotated prompts of this round.
+    budget: usize,
+    /// `budget=1000/seed=0`, after what tells a later round from others.
+    at: String,
     preferences: usize,
     labels: usize,
+}
+
+/// A round of annotation: whose responses, and which prompts.
+struct Round {
+    policy: usize,
+    budget: usize,
+    /// Prompts that earlier rounds have annotated.
+    skip: usize,
+    at: String,
 }
 
 impl Planner<'_> {
@@ -89,20 +108,21 @@ impl Planner<'_> {
         let responses = self.push(Stage::Responses, responses::VERSION, label, &config, &[("policy", policy)]);
         let reference = Reference { seed, policy, responses };
         for budget in self.recipe.budgets.iter().map(|budget| budget.get()) {
-            let annotations = self.annotations(reference, budget);
-            let judge = self.judge(annotations, budget);
-            for variant in &self.recipe.variants {
-                self.variant(variant, annotations, budget, judge);
+            let judge = self.judge(reference, budget);
+            for run in self.recipe.runs() {
+                for kl_coef in self.recipe.ppo.kl_coef.values().iter().map(|beta| beta.get()) {
+                    self.run(&run, reference, budget, kl_coef, judge);
+                }
             }
         }
     }
 
-    fn annotations(&mut self, reference: Reference, budget: usize) -> Annotations {
-        let (recipe, seed, at) = (self.recipe, reference.seed, format!("budget={budget}/seed={}", reference.seed));
+    fn annotations(&mut self, reference: Reference, round: Round) -> Annotations {
+        let (recipe, seed, Round { policy, budget, skip, at }) = (self.recipe, reference.seed, round);
         let source = recipe.preferences.clone();
-        let config = preferences::Config { source, budget, seed, setting: self.setting.clone() };
+        let config = preferences::Config { source, budget, skip, seed, setting: self.setting.clone() };
         let from = match recipe.preferences {
-            recipe::PreferenceSource::Simulated(_) => vec![("policy", reference.policy)],
+            recipe::PreferenceSource::Simulated(_) => vec![("policy", policy)],
             recipe::PreferenceSource::Dataset(_) => vec![],
         };
         let preferences =
@@ -113,72 +133,185 @@ impl Planner<'_> {
             recipe::EditSource::Dataset(_) => vec![],
         };
         let edits = self.push(Stage::Edits, edits::VERSION, format!("edits/{at}"), &config, &from);
-        let config = labels::Config { labels: recipe.labels, setting: self.setting.clone() };
+        // Of `[labels]`, an edit's labels know the unit alone.
+        let unit = crate::labels::Config { unit: recipe.labels.unit, ..crate::labels::Config::default() };
+        let config = labels::Config { labels: unit, setting: self.setting.clone() };
         let labels = self.push(Stage::Labels, labels::VERSION, format!("labels/{at}"), &config, &[("edits", edits)]);
-        Annotations { reference, preferences, labels }
+        Annotations { reference, budget, at, preferences, labels }
     }
 
     /// The judge's own reward model, trained on what no variant sees.
-    fn judge(&mut self, annotations: Annotations, budget: usize) -> Option<usize> {
+    fn judge(&mut self, reference: Reference, budget: usize) -> Option<usize> {
         let judge::Config::RewardModel(_) = self.recipe.judge else { return None };
         let kind = Kind::Sequence(Sequence { data: PairSource::Preferences });
-        let label = format!("reward/judge/budget={budget}/seed={}", annotations.reference.seed);
-        Some(self.reward(&kind, annotations, label, true))
+        let at = format!("budget={budget}/seed={}", reference.seed);
+        let label = format!("reward/judge/{at}");
+        let all = self.annotations(reference, Round { policy: reference.policy, budget, skip: 0, at });
+        Some(self.reward(&kind, &[all], label, true, &[]))
     }
 
-    fn reward(&mut self, kind: &Kind, annotations: Annotations, label: String, held_out: bool) -> usize {
+    /// A reward model that learns from `rounds` of annotation, and from `more` labels of theirs.
+    fn reward(
+        &mut self,
+        kind: &Kind,
+        rounds: &[Annotations],
+        label: String,
+        held_out: bool,
+        more: &[(String, usize)],
+    ) -> usize {
+        let reference = rounds[0].reference;
         let config = reward::Config {
             reward: self.recipe.reward.clone(),
             kind: kind.clone(),
-            seed: annotations.reference.seed,
+            seed: reference.seed,
             setting: self.setting.clone(),
             held_out,
         };
-        let from = [
-            ("reference", annotations.reference.policy),
-            ("reference_responses", annotations.reference.responses),
-            ("preferences", annotations.preferences),
-            ("labels", annotations.labels),
+        let mut from = vec![
+            ("reference".to_owned(), reference.policy),
+            ("reference_responses".to_owned(), reference.responses),
         ];
+        from.extend(in_rounds("preferences", rounds.iter().map(|round| round.preferences)));
+        from.extend(in_rounds("labels", rounds.iter().map(|round| round.labels)));
+        from.extend(more.iter().cloned());
+        let from: Vec<(&str, usize)> = from.iter().map(|(role, node)| (role.as_str(), *node)).collect();
         self.push(Stage::Reward, reward::VERSION, label, &config, &from)
     }
 
-    fn variant(&mut self, variant: &Variant, annotations: Annotations, budget: usize, judge: Option<usize>) {
-        let Reference { seed, policy: reference, responses: reference_responses } = annotations.reference;
-        let name = &variant.name;
-        let at = format!("budget={budget}/seed={seed}");
-        let reward = self.reward(&variant.reward, annotations, format!("reward/{name}/{at}"), false);
-        let mix = variant.mix.map(|mix| {
-            let kind = Kind::Sequence(Sequence { data: mix.data });
-            self.reward(&kind, annotations, format!("reward/{name}/mix/{at}"), false)
-        });
-        for kl_coef in self.recipe.ppo.kl_coef.values().iter().map(|beta| beta.get()) {
-            let at = format!("{name}/kl={kl_coef}/{at}");
-            let config = ppo::Config {
-                ppo: self.recipe.ppo.without_grid(),
-                kl_coef,
-                credit: variant.credit,
-                mix: variant.mix.map(|mix| mix.weight.get()),
-                seed,
-                setting: self.setting.clone(),
-            };
-            let mut from =
-                vec![("reference", reference), ("reference_responses", reference_responses), ("reward", reward)];
-            from.extend(mix.map(|mix| ("mix", mix)));
-            let policy = self.push(Stage::Ppo, ppo::VERSION, format!("ppo/{at}"), &config, &from);
-            let config = responses::Config { reference: false, seed, setting: self.setting.clone() };
-            let mut from = vec![("reference", reference), ("reward", reward), ("policy", policy)];
-            from.extend(mix.map(|mix| ("mix", mix)));
-            let responses = self.push(Stage::Responses, responses::VERSION, format!("responses/{at}"), &config, &from);
-            let config = judgements::Config { judge: self.recipe.judge.clone(), setting: self.setting.clone() };
-            let mut from =
-                vec![("reference_responses", reference_responses), ("policy", policy), ("responses", responses)];
-            from.extend(judge.map(|judge| ("judge", judge)));
-            let judgements =
-                self.push(Stage::Judgements, judgements::VERSION, format!("judgements/{at}"), &config, &from);
-            let cell = report::Cell { variant: name.clone(), budget, seed, kl_coef };
-            self.cells.push((Cell { at: cell, reward, mix, policy, responses, judgements, judge }, annotations));
+    /// A variant's reward models: one, or one for each category of errors.
+    fn rewards(&mut self, variant: &Variant, rounds: &[Annotations], at: &str) -> Vec<(String, usize)> {
+        let label = format!("reward/{at}");
+        match &variant.reward {
+            Kind::Sequence(_) | Kind::Token(_) => {
+                vec![("reward".to_owned(), self.reward(&variant.reward, rounds, label, false, &[]))]
+            }
+            Kind::Tppo(_) => {
+                let words: Vec<usize> = rounds.iter().map(|round| self.words(round)).collect();
+                let words = in_rounds("words", words.into_iter());
+                vec![("reward".to_owned(), self.reward(&variant.reward, rounds, label, false, &words))]
+            }
+            Kind::Spans(_) => {
+                let categories = self.recipe.labels.spans.as_ref().map(|spans| spans.categories.clone());
+                let model = |category: Category| {
+                    let spans: Vec<usize> = rounds.iter().map(|round| self.spans(round, &category)).collect();
+                    let spans = in_rounds("spans", spans.into_iter());
+                    let label = format!("reward/{}/{at}", category.name);
+                    // What a span is paid is the sum's matter: a model by itself counts errors.
+                    let kind = Kind::Spans(Spans { clean: NonNegative::try_from(0.0).expect("in range") });
+                    (format!("reward.{}", category.name), self.reward(&kind, rounds, label, false, &spans))
+                };
+                categories.into_iter().flatten().map(model).collect()
+            }
         }
+    }
+
+    fn words(&mut self, round: &Annotations) -> usize {
+        let config = words::Config { setting: self.setting.clone() };
+        let from = [("preferences", round.preferences)];
+        self.push(Stage::Words, words::VERSION, format!("words/{}", round.at), &config, &from)
+    }
+
+    fn spans(&mut self, round: &Annotations, category: &Category) -> usize {
+        let category = Category { weight: Positive::try_from(1.0).expect("above zero"), ..category.clone() };
+        let label = format!("spans/{}/{}", category.name, round.at);
+        let (budget, seed) = (round.budget, round.reference.seed);
+        let config = spans::Config { category, budget, seed, setting: self.setting.clone() };
+        let is_world = self.recipe.dataset.format == Format::World;
+        let from = if is_world { vec![("preferences", round.preferences)] } else { vec![] };
+        self.push(Stage::Spans, spans::VERSION, label, &config, &from)
+    }
+
+    /// A variant at one KL coefficient: annotations, reward model and policy, round by round.
+    fn run(&mut self, run: &Run, reference: Reference, budget: usize, kl_coef: f64, judge: Option<usize>) {
+        let Run { name, variant, rounds: n } = run;
+        let seed = reference.seed;
+        let whole = format!("budget={budget}/seed={seed}");
+        let part = budget / n;
+        let at = format!("budget={part}/seed={seed}");
+        let mut rounds =
+            vec![self.annotations(reference, Round { policy: reference.policy, budget: part, skip: 0, at })];
+        let mut start = None;
+        for round in 1..=*n {
+            let here = if *n == 1 { name.clone() } else { format!("{name}/round={round}") };
+            // Later rounds learn from what this coefficient's policy said.
+            let models = if round == 1 { format!("{here}/{whole}") } else { format!("{here}/kl={kl_coef}/{whole}") };
+            let rewards = self.rewards(variant, &rounds, &models);
+            let mix = variant.mix.map(|mix| {
+                let kind = Kind::Sequence(Sequence { data: mix.data });
+                let (first, rest) = models.split_once('/').unwrap_or((&models, ""));
+                self.reward(&kind, &rounds, format!("reward/{first}/mix/{rest}"), false, &[])
+            });
+            let at = format!("{here}/kl={kl_coef}/{whole}");
+            let inputs = Trained { rewards, mix, start };
+            let policy = self.policy(variant, reference, &inputs, kl_coef, &at);
+            let cell = report::Cell {
+                variant: name.clone(),
+                budget,
+                seed,
+                kl_coef,
+                round: (round < *n).then_some(round),
+            };
+            self.judged(cell, &rounds[0], inputs, policy, judge, &at);
+            if round < *n {
+                let next = Round { policy, budget: part, skip: part * round, at: at.replace("/round=", "/after=") };
+                rounds.push(self.annotations(reference, next));
+                start = self.recipe.rounds.filter(|rounds| rounds.start == Start::Policy).map(|_| policy);
+            }
+        }
+    }
+
+    fn policy(
+        &mut self,
+        variant: &Variant,
+        reference: Reference,
+        trained: &Trained,
+        kl_coef: f64,
+        at: &str,
+    ) -> usize {
+        let categories = self.recipe.labels.spans.iter().flat_map(|spans| &spans.categories);
+        let weights = categories.map(|category| (category.name.clone(), category.weight.get())).collect();
+        let spans = if let Kind::Spans(spans) = variant.reward { Some(ppo::SpanRewards { spans, weights }) } else { None };
+        let config = ppo::Config {
+            ppo: self.recipe.ppo.without_grid(),
+            kl_coef,
+            credit: variant.credit,
+            mix: variant.mix.map(|mix| mix.weight.get()),
+            spans,
+            length_penalty: variant.length_penalty.map(NonNegative::get),
+            seed: reference.seed,
+            setting: self.setting.clone(),
+        };
+        let mut from = vec![("reference", reference.policy), ("reference_responses", reference.responses)];
+        from.extend(trained.models());
+        from.extend(trained.start.map(|start| ("start", start)));
+        self.push(Stage::Ppo, ppo::VERSION, format!("ppo/{at}"), &config, &from)
+    }
+
+    /// What a policy answers, and what that is worth.
+    fn judged(
+        &mut self,
+        cell: report::Cell,
+        annotations: &Annotations,
+        trained: Trained,
+        policy: usize,
+        judge: Option<usize>,
+        at: &str,
+    ) {
+        let Reference { seed, policy: reference, responses: reference_responses } = annotations.reference;
+        let config = responses::Config { reference: false, seed, setting: self.setting.clone() };
+        let mut from = vec![("reference", reference)];
+        let (rewards, mix): (Vec<_>, Vec<_>) = trained.models().partition(|(role, _)| *role != "mix");
+        from.extend(rewards);
+        from.push(("policy", policy));
+        from.extend(mix);
+        let responses = self.push(Stage::Responses, responses::VERSION, format!("responses/{at}"), &config, &from);
+        let config = judgements::Config { judge: self.recipe.judge.clone(), setting: self.setting.clone() };
+        let mut from = vec![("reference_responses", reference_responses), ("policy", policy), ("responses", responses)];
+        from.extend(judge.map(|judge| ("judge", judge)));
+        let judgements = self.push(Stage::Judgements, judgements::VERSION, format!("judgements/{at}"), &config, &from);
+        let Trained { rewards, mix, .. } = trained;
+        let cell = Cell { at: cell, rewards, mix, policy, responses, judgements, judge };
+        self.cells.push((cell, annotations.clone()));
     }
 
     fn report(mut self, name: &str) -> Plan {
@@ -186,7 +319,6 @@ impl Planner<'_> {
         for (i, (cell, annotations)) in self.cells.iter().enumerate() {
             let Reference { policy, responses, .. } = annotations.reference;
             let mine = [
-                ("reward", cell.reward),
                 ("policy", cell.policy),
                 ("responses", cell.responses),
                 ("judgements", cell.judgements),
@@ -195,7 +327,9 @@ impl Planner<'_> {
                 ("reference", policy),
                 ("reference_responses", responses),
             ];
+            let rewards = cell.rewards.iter().map(|(role, node)| (role.as_str(), *node));
             let more = cell.judge.map(|node| ("judge", node)).into_iter().chain(cell.mix.map(|node| ("mix", node)));
+            let more = rewards.chain(more);
             inputs.extend(mine.into_iter().chain(more).map(|(role, node)| (format!("{i}.{role}"), node)));
         }
         // The report says what every stage cost, under the name that the run gave it.
@@ -227,4 +361,26 @@ impl Planner<'_> {
         let config: Value = json!(config);
         self.plan.push(stage, version, label, config, &inputs)
     }
+}
+
+/// What a policy is trained on, and from.
+struct Trained {
+    rewards: Vec<(String, usize)>,
+    mix: Option<usize>,
+    /// The policy to begin with, if not the reference.
+    start: Option<usize>,
+}
+
+impl Trained {
+    /// Its reward models by role.
+    fn models(&self) -> impl Iterator<Item = (&str, usize)> {
+        let rewards = self.rewards.iter().map(|(role, node)| (role.as_str(), *node));
+        rewards.chain(self.mix.map(|mix| ("mix", mix)))
+    }
+}
+
+/// `role` for the first round, `role.2` and so on for later ones.
+fn in_rounds(role: &str, nodes: impl Iterator<Item = usize>) -> Vec<(String, usize)> {
+    let name = |round: usize| if round == 1 { role.to_owned() } else { format!("{role}.{round}") };
+    nodes.enumerate().map(|(i, node)| (name(i + 1), node)).collect()
 }

@@ -1,19 +1,21 @@
 //! Stage `ppo`: a policy, optimised against one reward model at one KL coefficient.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::execute::Inputs;
 use super::policy::{Setting, dataset, seed};
 use super::responses::{CALIBRATION_PROMPTS, pairs};
-use super::reward;
+use super::reward as reward_stage;
 use super::training::Recorder;
 use crate::data::Response;
-use crate::ppo::shaping::{Calibration, Part, Reward};
+use crate::ppo::shaping::{Calibration, LengthPenalty, Member, Part, Reward, weighted};
 use crate::ppo::train::{Task, train};
 use crate::ppo::watch::Habits;
 use crate::ppo::{self, Credit};
-use crate::reward::score::RewardModel;
+use crate::reward::{self, Kind};
 use crate::store::{Artefact, Workspace};
 
 pub(super) const VERSION: u32 = 5;
@@ -27,41 +29,85 @@ pub(super) struct Config {
     /// The weight of a second, sequence reward; the input `mix` is its model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) mix: Option<f64>,
+    /// Of a `spans` variant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) spans: Option<SpanRewards>,
+    /// What a token beyond the reference's median length costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) length_penalty: Option<f64>,
     pub(super) seed: u64,
     pub(super) setting: Setting,
 }
 
-/// The reward that the policy `policy` was trained on, from its reward model and the one mixed in, if any.
+/// How the models of a `spans` variant are read and added up.
+#[derive(Serialize, Deserialize)]
+pub(super) struct SpanRewards {
+    pub(super) spans: reward::Spans,
+    /// By category; the inputs `reward.<category>` are their models.
+    pub(super) weights: BTreeMap<String, f64>,
+}
+
+/// The reward models among `inputs`: `reward`, or one for each category; `prefix` stands before the roles.
+pub(super) fn rewards<'a>(inputs: &'a Inputs, prefix: &str) -> Vec<(String, &'a Artefact)> {
+    let category = |(rest, artefact): (&str, &'a Artefact)| {
+        let rest = rest.strip_prefix("reward")?;
+        Some((rest.trim_start_matches('.').to_owned(), artefact))
+    };
+    inputs.artefacts(prefix).filter_map(category).collect()
+}
+
+/// The reward that the policy `policy` was trained on, from its reward models and the one mixed in, if any.
 pub(super) fn reward_of(
     policy: &Artefact,
-    reward: &Artefact,
+    rewards: &[(String, &Artefact)],
     mix: Option<&Artefact>,
     setting: &Setting,
 ) -> Result<Reward> {
     let config: Config = serde_json::from_value(policy.manifest.config.clone())?;
     let mut calibrations = policy.read_json::<Vec<Calibration>>("calibration.json")?.into_iter();
-    let mut calibration = |_: &RewardModel, _| calibrations.next().context("`calibration.json` has too few entries");
-    config.reward(reward, mix, setting, &mut calibration)
+    let mut calibration = |_: &[Member], _| calibrations.next().context("`calibration.json` is too short");
+    let reward = config.reward(rewards, mix, setting, &mut calibration)?;
+    let penalty = config.length_penalty.map(|_| policy.read_json("length_penalty.json")).transpose()?;
+    Ok(reward.with_length_penalty(penalty))
 }
 
+/// Gives a weighted sum of reward models its scale.
+type Calibrate<'a> = dyn FnMut(&[Member], Credit) -> Result<Calibration> + 'a;
+
 impl Config {
-    /// The reward model at its credit, with the weight that a second one leaves it; `calibrate` gives each its scale.
+    /// The reward models at their credit, with the weight that one that is mixed in leaves them.
     fn reward(
         &self,
-        reward: &Artefact,
+        rewards: &[(String, &Artefact)],
         mix: Option<&Artefact>,
         setting: &Setting,
-        calibrate: &mut dyn FnMut(&RewardModel, Credit) -> Result<Calibration>,
+        calibrate: &mut Calibrate,
     ) -> Result<Reward> {
-        let mut part = |artefact: &Artefact, credit: Credit, weight: f64| -> Result<Part> {
-            let model = reward::load(artefact, setting)?;
-            let calibration = calibrate(&model, credit)?;
-            Ok(Part { model, credit, calibration, weight })
+        let share = self.mix.unwrap_or(0.0);
+        let members = rewards
+            .iter()
+            .map(|(category, artefact)| {
+                let mut model = reward_stage::load(artefact, setting)?;
+                let Some(SpanRewards { spans, weights }) = &self.spans else { return Ok(Member { model, weight: 1.0 }) };
+                model.kind = Kind::Spans(*spans);
+                let weight = weights.get(category).with_context(|| format!("no weight of category `{category}`"))?;
+                Ok(Member { model, weight: *weight })
+            })
+            .collect::<Result<Vec<Member>>>()?;
+        let calibration = calibrate(&members, self.credit)?;
+        let part = |Member { model, weight }| {
+            let weight = weight * (1.0 - share);
+            Part { model, credit: self.credit, calibration, weight }
         };
-        let weight = self.mix.unwrap_or(0.0);
-        let first = part(reward, self.credit, 1.0 - weight)?;
-        let others = mix.map(|mix| part(mix, Credit::EndOfSequence, weight)).transpose()?;
-        Ok(Reward::new(first, others.into_iter().collect()))
+        let mut parts = members.into_iter().map(part);
+        let first = parts.next().context("expected an input `reward`, found none")?;
+        let mut others: Vec<Part> = parts.collect();
+        if let Some(artefact) = mix {
+            let member = Member { model: reward_stage::load(artefact, setting)?, weight: 1.0 };
+            let calibration = calibrate(std::slice::from_ref(&member), Credit::EndOfSequence)?;
+            others.push(Part { model: member.model, credit: Credit::EndOfSequence, calibration, weight: share });
+        }
+        Ok(Reward::new(first, others))
     }
 }
 
@@ -77,15 +123,24 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
     let crew = setting.crew();
     let rows = pairs(&prompts[..prompts.len().min(CALIBRATION_PROMPTS)], &samples);
     let mut calibrations = Vec::new();
-    let mut calibrate = |model: &RewardModel, credit| {
-        let raw = crew.install(|| model.token_rewards(&rows, special.pad, &crew));
-        calibrations.push(Calibration::measure(&model.kind, credit, &raw));
+    let mut calibrate = |members: &[Member], credit| {
+        let raw = crew.install(|| weighted(members, &rows, special.pad, &crew));
+        let first = members.first().context("expected an input `reward`, found none")?;
+        calibrations.push(Calibration::measure(&first.model.kind, credit, &raw));
         Ok(calibrations[calibrations.len() - 1])
     };
-    let reward = config.reward(inputs.artefact("reward")?, inputs.find("mix"), setting, &mut calibrate)?;
+    let reward = config.reward(&rewards(inputs, ""), inputs.find("mix"), setting, &mut calibrate)?;
     workspace.write_json("calibration.json", &calibrations)?;
+    let lengths = samples.iter().map(|response| response.ids.len());
+    let penalty = config.length_penalty.map(|penalty| LengthPenalty::beyond_median(lengths, penalty));
+    if let Some(penalty) = penalty {
+        workspace.write_json("length_penalty.json", &penalty)?;
+    }
+    let reward = reward.with_length_penalty(penalty);
+    let start = inputs.find("start").map(|start| setting.model(start)).transpose()?;
     let task = Task {
         config: &config.ppo,
+        start: start.as_ref(),
         kl_coef: config.kl_coef,
         reward: &reward,
         habits: Habits::of(samples.iter().map(|response| response.ids.as_slice())),

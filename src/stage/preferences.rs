@@ -22,13 +22,18 @@ pub(super) const VERSION: u32 = 1;
 pub(super) struct Config {
     pub(super) source: PreferenceSource,
     pub(super) budget: usize,
+    /// Annotated prompts of earlier rounds; a later round leaves held-out prompts alone, so that the models of all rounds
+    /// are examined on the same.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) skip: usize,
     pub(super) seed: u64,
     pub(super) setting: Setting,
 }
 
 pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitter: &Emitter) -> Result<()> {
     let data = dataset(inputs)?;
-    let annotated = annotated(&data.train, config.budget, config.seed);
+    let annotated = annotated(&data.train, config.skip + config.budget, config.seed).split_off(config.skip);
+    let held_out = if config.skip == 0 { data.validation.as_slice() } else { &[] };
     let (preferences, held_out) = match &config.source {
         PreferenceSource::Dataset(_) => {
             let ids: BTreeSet<u64> = annotated.iter().map(|prompt| prompt.id).collect();
@@ -38,11 +43,16 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitt
         PreferenceSource::Simulated(annotator) => {
             let simulate =
                 |prompts: &[Prompt], split: &str| simulate(config, annotator, prompts, split, inputs, emitter);
-            (simulate(&annotated, "train")?, simulate(&data.validation, "validation")?)
+            (simulate(&annotated, "train")?, simulate(held_out, "validation")?)
         }
     };
     workspace.write_jsonl("preferences.jsonl", &preferences)?;
     Ok(workspace.write_jsonl("held_out.jsonl", &held_out)?)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// The prompts that are annotated: a smaller budget is a prefix of a larger one.

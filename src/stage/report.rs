@@ -9,6 +9,7 @@ mod material;
 mod pairs;
 mod partial;
 mod power;
+mod rounds;
 mod samples;
 mod sweep;
 
@@ -47,6 +48,9 @@ pub(super) struct Cell {
     pub(super) budget: usize,
     pub(super) seed: u64,
     pub(super) kl_coef: f64,
+    /// The round of annotation after which it stands, where others followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) round: Option<usize>,
 }
 
 pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Result<()> {
@@ -73,8 +77,9 @@ fn report(config: &Config, inputs: &Inputs, cells: &[Loaded], missing: Vec<Missi
         variants: variants(recipe, inputs, &chosen)?,
         comparisons: comparisons(recipe, inputs, &chosen)?,
         grid: grid(recipe, cells, &chosen),
+        rounds: rounds::rounds(recipe, cells, &chosen)?,
         curves: curves(recipe, inputs, &chosen),
-        reward_models: reward_models(recipe, cells),
+        reward_models: reward_models(recipe, cells, &chosen),
         label_agreement: agreement(inputs, cells)?,
         samples_seed: samples::samples_seed(),
         heatmaps: samples::heatmaps(config, inputs, &chosen)?,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::data::world;
 use super::execute::Inputs;
 use super::policy::{Setting, dataset, seed};
-use super::ppo::reward_of;
+use super::ppo::{reward_of, rewards};
 use crate::compute::Crew;
 use crate::data::{Prompt, Response};
 use crate::events::Emitter;
@@ -76,7 +76,7 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitt
         let reference = setting.model(inputs.artefact("reference")?)?;
         let pad = policy.special().pad;
         let ratios = crew.install(|| log_ratios(&policy.model, &reference, &rows, pad, &crew));
-        let reward = reward_of(inputs.artefact("policy")?, inputs.artefact("reward")?, inputs.find("mix"), setting)?;
+        let reward = reward_of(inputs.artefact("policy")?, &rewards(inputs, ""), inputs.find("mix"), setting)?;
         let returns = crew.install(|| reward.returns(&rows, pad, &crew));
         let mean = returns.iter().sum::<f64>() / returns.len().max(1) as f64;
         Summary { habits, kl: Some(divergence(&ratios)), mean_reward: Some(mean) }

@@ -6,19 +6,26 @@ mod probe;
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use self::probe::Probe;
 use super::data::world;
 use super::execute::Inputs;
 use super::policy::{Setting, dataset, seed};
+use super::spans::SEGMENTS;
 use super::training::Recorder;
 use crate::data::{Preference, Response};
 use crate::eval::Bin;
+use crate::labels::scores::ScoredTokens;
+use crate::labels::spans::{MarkedTokens, Segments};
 use crate::labels::{LabelledEdit, response_ids};
 use crate::report::{BestOfN, ScoreDistribution, TokenQuality};
 use crate::reward::score::RewardModel;
-use crate::reward::train::{Comparison, Side, Task, train};
+use crate::reward::pairs::{Comparison, Side};
+use crate::reward::spans::Marked;
+use crate::reward::train::{Examples, Task, train};
+use crate::reward::words::Scored;
 use crate::reward::{self, Kind, PairSource};
 use crate::store::{Artefact, Workspace};
 use crate::text::Tokenizer;
@@ -50,6 +57,9 @@ pub(super) struct Evaluation {
     pub(super) preference_reliability: Vec<Bin>,
     pub(super) preference_calibration_error: Option<f64>,
     pub(super) distributions: Vec<ScoreDistribution>,
+    /// Against labels of the kind that it was trained on, where these are no edits.
+    #[serde(default)]
+    pub(super) annotated: Option<TokenQuality>,
     pub(super) best_of_n: Vec<BestOfN>,
     pub(super) pairs: usize,
 }
@@ -57,29 +67,25 @@ pub(super) struct Evaluation {
 pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recorder: &Recorder) -> Result<()> {
     let setting = &config.setting;
     let tokenizer = setting.tokenizer(inputs)?;
-    let (train_file, edit_file, test_file) = if config.held_out {
-        ("held_out.jsonl", "held_out.jsonl", "preferences.jsonl")
-    } else {
-        ("preferences.jsonl", "labels.jsonl", "held_out.jsonl")
-    };
-    let pairs = match &config.kind {
-        Kind::Sequence(sequence) if sequence.data == PairSource::Preferences => {
-            preference_pairs(&inputs.artefact("preferences")?.read_jsonl(train_file)?, &tokenizer, setting)
-        }
-        _ => edit_pairs(&inputs.artefact("labels")?.read_jsonl(edit_file)?, &tokenizer, setting),
-    };
+    let lessons = Lessons::of(config, inputs, &tokenizer)?;
+    let test_file = if config.held_out { "preferences.jsonl" } else { "held_out.jsonl" };
     let trunk = setting.model(inputs.artefact("reference")?)?;
     let task = Task {
         config: &config.reward,
         kind: &config.kind,
-        pairs: &pairs,
+        examples: lessons.examples(),
         pad: tokenizer.pad(),
         seed: seed(config.seed, "reward"),
         shards: setting.shards,
     };
     let crew = setting.crew();
-    let model = crew.install(|| train(&trunk, &task, &crew, &recorder.emitter(), recorder))?;
+    let mut model = crew.install(|| train(&trunk, &task, &crew, &recorder.emitter(), recorder))?;
     recorder.finish(workspace)?;
+    if let Kind::Spans(_) = config.kind {
+        model.segments = inputs.artefact("spans")?.read_json(SEGMENTS)?;
+        workspace.write_json(SEGMENTS, &model.segments)?;
+    }
+    let own = Lessons::held_out(config, inputs, &tokenizer)?;
     let preferences = preference_pairs(&inputs.artefact("preferences")?.read_jsonl(test_file)?, &tokenizer, setting);
     let edits: Vec<LabelledEdit> =
         if config.held_out { Vec::new() } else { inputs.artefact("labels")?.read_jsonl("held_out.jsonl")? };
@@ -102,8 +108,9 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
             token_auc: edited_tokens.as_ref().map(|tokens| tokens.auc),
             edited_tokens,
             error_spans: probe.error_spans(&edits),
+            annotated: probe.annotated(own.examples()),
             best_of_n: world.as_ref().map(|world| probe.best_of_n(world, &prompts, &samples)).unwrap_or_default(),
-            pairs: pairs.len(),
+            pairs: lessons.len(),
         }
     });
     workspace.write_json("evaluation.json", &evaluation)?;
@@ -113,7 +120,90 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
 /// The model that this stage stored.
 pub(super) fn load(artefact: &Artefact, setting: &Setting) -> Result<RewardModel> {
     let kind = serde_json::from_value(artefact.manifest.config["kind"].clone())?;
-    Ok(RewardModel { kind, model: setting.headed(artefact)? })
+    let segments: Option<Segments> =
+        artefact.manifest.files.contains_key(SEGMENTS).then(|| artefact.read_json(SEGMENTS)).transpose()?;
+    let model = RewardModel::new(kind, setting.headed(artefact)?);
+    Ok(RewardModel { segments: segments.unwrap_or_default(), ..model })
+}
+
+/// What a reward model learns from, or would have.
+enum Lessons {
+    Pairs(Vec<Comparison>),
+    Scored(Vec<Scored>),
+    Marked(Vec<Marked>),
+}
+
+impl Lessons {
+    /// Of all rounds of annotation.
+    fn of(config: &Config, inputs: &Inputs, tokenizer: &Tokenizer) -> Result<Self> {
+        let (preferences, edits) =
+            if config.held_out { ("held_out.jsonl", "held_out.jsonl") } else { ("preferences.jsonl", "labels.jsonl") };
+        let setting = &config.setting;
+        Ok(match &config.kind {
+            Kind::Sequence(sequence) if sequence.data == PairSource::Preferences => {
+                Self::Pairs(preference_pairs(&rounds(inputs, "preferences", preferences)?, tokenizer, setting))
+            }
+            Kind::Sequence(_) | Kind::Token(_) => {
+                Self::Pairs(edit_pairs(&rounds(inputs, "labels", edits)?, tokenizer, setting))
+            }
+            Kind::Tppo(_) => Self::Scored(scored(rounds(inputs, "words", "words.jsonl")?, tokenizer, setting)),
+            Kind::Spans(_) => Self::Marked(marked(rounds(inputs, "spans", "spans.jsonl")?, tokenizer, setting)),
+        })
+    }
+
+    /// Held-out labels of its own kind, where these are no edits: how edits are told apart is asked of all alike.
+    fn held_out(config: &Config, inputs: &Inputs, tokenizer: &Tokenizer) -> Result<Self> {
+        let (setting, file) = (&config.setting, "held_out.jsonl");
+        Ok(match &config.kind {
+            Kind::Sequence(_) | Kind::Token(_) => Self::Pairs(Vec::new()),
+            Kind::Tppo(_) => Self::Scored(scored(inputs.artefact("words")?.read_jsonl(file)?, tokenizer, setting)),
+            Kind::Spans(_) => Self::Marked(marked(inputs.artefact("spans")?.read_jsonl(file)?, tokenizer, setting)),
+        })
+    }
+
+    fn examples(&self) -> Examples<'_> {
+        match self {
+            Self::Pairs(pairs) => Examples::Pairs(pairs),
+            Self::Scored(rows) => Examples::Scored(rows),
+            Self::Marked(rows) => Examples::Marked(rows),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Pairs(pairs) => pairs.len(),
+            Self::Scored(rows) => rows.len(),
+            Self::Marked(rows) => rows.len(),
+        }
+    }
+}
+
+/// The rows of `file` in the input `role` and, of later rounds, in `role.2`, `role.3`, ...
+fn rounds<T: DeserializeOwned>(inputs: &Inputs, role: &str, file: &str) -> Result<Vec<T>> {
+    let mut rows = inputs.artefact(role)?.read_jsonl(file)?;
+    for (_, artefact) in inputs.artefacts(&format!("{role}.")) {
+        rows.extend(artefact.read_jsonl::<T>(file)?);
+    }
+    Ok(rows)
+}
+
+fn scored(rows: Vec<ScoredTokens>, tokenizer: &Tokenizer, setting: &Setting) -> Vec<Scored> {
+    let row = |row: ScoredTokens| Scored {
+        prompt: tokenizer.encode_prompt(&row.prompt.text, setting.max_prompt_tokens),
+        ids: row.ids,
+        scores: row.scores,
+        sentence: row.sentence,
+    };
+    rows.into_iter().map(row).collect()
+}
+
+fn marked(rows: Vec<MarkedTokens>, tokenizer: &Tokenizer, setting: &Setting) -> Vec<Marked> {
+    let row = |row: MarkedTokens| Marked {
+        prompt: tokenizer.encode_prompt(&row.prompt.text, setting.max_prompt_tokens),
+        ids: row.ids,
+        spans: row.spans,
+    };
+    rows.into_iter().map(row).collect()
 }
 
 fn preference_pairs(preferences: &[Preference], tokenizer: &Tokenizer, setting: &Setting) -> Vec<Comparison> {

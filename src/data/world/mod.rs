@@ -5,6 +5,7 @@
 
 mod annotator;
 mod generate;
+mod marks;
 mod oracle;
 mod spec;
 
@@ -48,6 +49,12 @@ impl FaultKind {
         Self::WrongValue,
         Self::Unfinished,
     ];
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
 
     /// Its name in world files and in [`Fault::kind`](super::Fault).
     #[must_use]

@@ -236,6 +236,83 @@ proptest! {
     }
 }
 
+/// A less preferred response in which all of `noticed` was noticed.
+fn noticed(text: &str, finished: bool, noticed: &[(&str, usize)]) -> Preference {
+    let facts = facts(&[("name", "blue heron"), ("food", "thai"), ("open", "noon")]);
+    Preference {
+        prompt: Prompt { id: 0, text: world().prompt_text(&facts), facts },
+        chosen: response(""),
+        rejected: Response { text: text.to_owned(), ids: vec![], finished },
+        noticed: noticed.iter().map(|&(kind, at)| Fault { kind: kind.to_owned(), at }).collect(),
+    }
+}
+
+#[test]
+fn noticed_faults_are_marked_and_no_others() {
+    let text = "ugh , welcome to blue heron , you idiot . it opens at dawn . it opens at noon . the moon is made of cheese .";
+    let marked = |faults: &[(&str, usize)]| -> Vec<String> {
+        let spans = world().mark(&noticed(text, true, faults));
+        let shown = |[from, to]: [usize; 2]| text.chars().skip(from).take(to - from).collect::<String>();
+        spans.into_iter().map(|error| format!("{}: {}", error.kind, shown(error.span))).collect()
+    };
+    assert!(marked(&[]).is_empty());
+    assert_eq!(marked(&[("rude", 0)]), ["rude: ugh ,"], "of two rude phrases the first, as the editor removes it");
+    assert_eq!(marked(&[("rude", 0), ("rude", 0)]), ["rude: ugh ,", "rude: , you idiot"]);
+    assert_eq!(marked(&[("wrong_value", 1), ("repeated", 2)]), ["wrong_value: dawn", "repeated: it opens at noon ."]);
+    assert_eq!(marked(&[("off_topic", 3)]), ["off_topic: the moon is made of cheese ."]);
+    let end = text.chars().count();
+    let missing = world().mark(&noticed(text, true, &[("omitted", 1)]));
+    assert_eq!(missing[0].span, [end, end], "what is missing is missing at the end");
+    let cut = world().mark(&noticed("it opens at noon . it serves", false, &[("unfinished", 1)]));
+    assert_eq!(cut[0].span, [19, 28]);
+    let limit = world().mark(&noticed("it opens at noon .", false, &[("unfinished", 1)]));
+    assert_eq!(limit[0].span, [18, 18]);
+}
+
+#[test]
+fn words_are_scored_by_what_was_noticed() {
+    let scores = |text: &str, finished, faults: &[(&str, usize)]| world().score(&noticed(text, finished, faults));
+    let text = "ugh , it opens at dawn . the moon is made of cheese .";
+    let found = scores(text, true, &[]);
+    assert_eq!(found.words, [1, 1, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1], "who notices nothing finds a statement good");
+    assert_eq!((found.end, found.sentence), (Some(2), 2));
+    let found = scores(text, true, &[("rude", 0), ("wrong_value", 0), ("off_topic", 1), ("omitted", 0)]);
+    assert_eq!(found.words, [0, 0, 2, 2, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!((found.end, found.sentence), (Some(0), 0));
+    let found = scores("it serves thai food . it opens", false, &[("unfinished", 1)]);
+    assert_eq!((found.words, found.end, found.sentence), (vec![2, 2, 2, 2, 1, 0, 0], Some(0), 1));
+}
+
+proptest! {
+    /// What the editor takes out and what the annotator marks are the same words.
+    #[test]
+    fn an_edit_deletes_nothing_that_is_not_marked(seed in 0_u64..400) {
+        let (world, mut rng) = (world(), rng(seed));
+        let record = world.record(&mut rng);
+        let text = world.demonstration(&mut rng, &record, 90).unwrap();
+        let prompt = Prompt { id: 0, text: world.prompt_text(&record), facts: record };
+        let rejected = response(&text);
+        let noticed = world.faults(&prompt.facts, &rejected).into_iter().filter(|_| rng.random_bool(0.7)).collect();
+        let preference = Preference { prompt, chosen: response(""), rejected, noticed };
+        let (spans, edit) = (world.mark(&preference), world.edit(&mut rng, &preference));
+        let mut kept = String::new();
+        for (at, c) in text.chars().enumerate() {
+            if !spans.iter().any(|error| error.span[0] <= at && at < error.span[1]) {
+                kept.push(c);
+            }
+        }
+        let mut edited = edit.edited.text.split_whitespace();
+        for word in kept.split_whitespace() {
+            prop_assert!(edited.any(|other| other == word), "`{}` is lost from `{}` in `{}`", word, text, edit.edited.text);
+        }
+        let scored = world.score(&preference);
+        prop_assert_eq!(scored.words.len(), text.split_whitespace().count());
+        let bad = scored.words.iter().map(|&score| usize::from(score == 0)).sum::<usize>();
+        let gone = text.split_whitespace().count() - kept.split_whitespace().count();
+        prop_assert_eq!(bad, gone);
+    }
+}
+
 #[test]
 fn bad_worlds_are_named_with_their_line() {
     let good = std::fs::read_to_string(path()).unwrap();

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use super::super::execute::Inputs;
 use super::super::judgements::Judgements;
 use super::super::policy::seed;
+use super::super::ppo::rewards;
 use super::super::responses::Summary;
 use super::super::reward::Evaluation;
 use super::power::{against_reference, from_half, over_seeds, power};
@@ -22,11 +23,12 @@ use crate::store::Artefact;
 /// Judgements are all that a plan wants in the end: what they were made from may have been deleted from the store, and a
 /// sweep's report then does without.
 pub(super) struct Loaded {
-    index: usize,
+    pub(super) index: usize,
     pub(super) at: Cell,
     pub(super) judgements: Judgements,
     pub(super) summary: Option<Summary>,
-    pub(super) evaluation: Option<Evaluation>,
+    /// One for each reward model; of several, with their categories.
+    pub(super) evaluations: Vec<(String, Evaluation)>,
     suspicions: Vec<Suspicion>,
     /// PPO's own metrics, by step.
     pub(super) metrics: BTreeMap<usize, BTreeMap<String, f64>>,
@@ -41,7 +43,8 @@ struct Line {
 impl Loaded {
     pub(super) fn new(index: usize, at: &Cell, inputs: &Inputs) -> Result<Self> {
         let of = |role: &str| inputs.artefact(&format!("{index}.{role}"));
-        let (responses, reward, policy) = (of("responses").ok(), of("reward").ok(), of("policy").ok());
+        let (responses, policy) = (of("responses").ok(), of("policy").ok());
+        let evaluation = |(category, model): (String, &Artefact)| Ok((category, model.read_json("evaluation.json")?));
         let metrics: Option<Vec<Line>> = policy.map(|policy| policy.read_jsonl("metrics.jsonl")).transpose()?;
         let suspicions = policy.map(|policy| policy.read_jsonl("suspicions.jsonl")).transpose()?;
         Ok(Self {
@@ -49,7 +52,7 @@ impl Loaded {
             at: at.clone(),
             judgements: of("judgements")?.read_json("judgements.json")?,
             summary: responses.map(|responses| responses.read_json("summary.json")).transpose()?,
-            evaluation: reward.map(|reward| reward.read_json("evaluation.json")).transpose()?,
+            evaluations: rewards(inputs, &format!("{index}.")).into_iter().map(evaluation).collect::<Result<_>>()?,
             suspicions: suspicions.unwrap_or_default(),
             metrics: metrics.into_iter().flatten().map(|line| (line.step, line.values)).collect(),
         })
@@ -85,11 +88,12 @@ impl Loaded {
 }
 
 /// A variant at a budget, at the KL coefficient chosen for it, over all seeds.
+#[derive(Clone)]
 pub(super) struct Chosen<'a> {
     pub(super) variant: String,
     pub(super) budget: usize,
     pub(super) kl_coef: f64,
-    validation: Option<f64>,
+    pub(super) validation: Option<f64>,
     /// One cell a seed, in the recipe's order.
     pub(super) cells: Vec<&'a Loaded>,
 }
@@ -98,8 +102,8 @@ pub(super) struct Chosen<'a> {
 pub(super) fn chosen<'a>(recipe: &Recipe, cells: &'a [Loaded]) -> Vec<Chosen<'a>> {
     let mut all = Vec::new();
     for budget in recipe.budgets.iter().map(|budget| budget.get()) {
-        for variant in &recipe.variants {
-            let best = candidates(recipe, cells, &variant.name, budget).into_iter().max_by(|a, b| {
+        for run in recipe.runs() {
+            let best = candidates(recipe, cells, &run.name, budget).into_iter().max_by(|a, b| {
                 let key = |c: &Chosen| (c.validation.unwrap_or(0.0), c.kl_coef);
                 key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal)
             });
@@ -113,7 +117,8 @@ fn candidates<'a>(recipe: &Recipe, cells: &'a [Loaded], variant: &str, budget: u
     let grid = recipe.ppo.kl_coef.values().iter().map(|beta| beta.get());
     let candidate = |kl_coef: f64| {
         let here = |cell: &&Loaded| {
-            cell.at.variant == variant && cell.at.budget == budget && cell.at.kl_coef.to_bits() == kl_coef.to_bits()
+            let Cell { variant: name, budget: at, kl_coef: beta, round, .. } = &cell.at;
+            name == variant && *at == budget && beta.to_bits() == kl_coef.to_bits() && round.is_none()
         };
         let cells: Vec<&Loaded> = cells.iter().filter(here).collect();
         let validation = mean(&cells.iter().filter_map(|cell| cell.validation()).collect::<Vec<_>>());
@@ -223,7 +228,11 @@ fn warnings(chosen: &Chosen) -> Vec<String> {
 pub(super) fn all_warnings(cells: &[Loaded], chosen: &[Chosen]) -> Vec<String> {
     let of_cell = |cell: &Loaded| {
         let is_chosen = chosen.iter().flat_map(|chosen| &chosen.cells).any(|other| other.index == cell.index);
-        let note = if is_chosen { "" } else { ", not chosen" };
+        let note = match cell.at.round {
+            Some(round) => format!(", round {round}"),
+            None if is_chosen => String::new(),
+            None => ", not chosen".to_owned(),
+        };
         let Cell { variant, budget, kl_coef, .. } = &cell.at;
         let run = format!("{variant} at {budget} annotations, KL coefficient {kl_coef}{note}");
         cell.warnings().into_iter().map(|warning| format!("{run}: {warning}")).collect::<Vec<_>>()
@@ -231,16 +240,16 @@ pub(super) fn all_warnings(cells: &[Loaded], chosen: &[Chosen]) -> Vec<String> {
     cells.iter().flat_map(of_cell).collect()
 }
 
-/// One row a reward model; cells that differ in their KL coefficient share one.
-pub(super) fn reward_models(recipe: &Recipe, cells: &[Loaded]) -> Vec<RewardModelResult> {
-    let mut seen = std::collections::BTreeSet::new();
-    let mine = cells.iter().filter(|cell| seen.insert((cell.at.variant.clone(), cell.at.budget, cell.at.seed)));
-    let row = |cell: &Loaded| {
-        let evaluation = cell.evaluation.clone()?;
+/// One row for each reward model of the chosen cells.
+pub(super) fn reward_models(recipe: &Recipe, cells: &[Loaded], chosen: &[Chosen]) -> Vec<RewardModelResult> {
+    let is_chosen = |index: usize| chosen.iter().flat_map(|chosen| &chosen.cells).any(|cell| cell.index == index);
+    let mine = cells.iter().filter(|cell| is_chosen(cell.index));
+    let row = |cell: &Loaded, category: &str, evaluation: Evaluation| {
+        let name = &cell.at.variant;
         let [pairs, edits] = evaluation.held_out;
         let interval = |share: f64, n: usize| wilson(share * n as f64, n, recipe.evaluation.confidence.get());
-        Some(RewardModelResult {
-            variant: cell.at.variant.clone(),
+        RewardModelResult {
+            variant: if category.is_empty() { name.clone() } else { format!("{name}/{category}") },
             budget: cell.at.budget,
             seed: cell.at.seed,
             preference_accuracy: evaluation.preference_accuracy,
@@ -254,8 +263,13 @@ pub(super) fn reward_models(recipe: &Recipe, cells: &[Loaded]) -> Vec<RewardMode
             preference_reliability: evaluation.preference_reliability,
             preference_calibration_error: evaluation.preference_calibration_error,
             distributions: evaluation.distributions,
+            annotated: evaluation.annotated,
             best_of_n: evaluation.best_of_n,
-        })
+        }
     };
-    mine.filter_map(row).collect()
+    let rows = |cell: &Loaded| {
+        let models = cell.evaluations.iter().map(|(category, evaluation)| row(cell, category, evaluation.clone()));
+        models.collect::<Vec<_>>()
+    };
+    mine.flat_map(rows).collect()
 }

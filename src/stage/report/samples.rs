@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use super::super::data::world;
 use super::super::execute::Inputs;
 use super::super::policy::{dataset, seed};
-use super::super::ppo::{self, reward_of};
+use super::super::ppo::{self, reward_of, rewards};
 use super::Config;
 use super::collect::{Chosen, Loaded};
 use crate::compute::Crew;
@@ -58,9 +58,9 @@ pub(super) fn heatmaps(config: &Config, inputs: &Inputs, chosen: &[Chosen]) -> R
     let crew = setting.crew();
     let mut all: Vec<Vec<HeatmapRow>> = vec![Vec::new(); subjects.len()];
     for cell in &cells {
-        let (policy, model) = (cell.artefact(inputs, "policy")?, cell.artefact(inputs, "reward")?);
-        let reward = reward_of(policy, model, cell.artefact(inputs, "mix").ok(), setting)?;
-        let kind = if matches!(reward.model().kind, Kind::Token(_)) { "token" } else { "sequence" };
+        let (policy, models) = (cell.artefact(inputs, "policy")?, rewards(inputs, &format!("{}.", cell.index)));
+        let reward = reward_of(policy, &models, cell.artefact(inputs, "mix").ok(), setting)?;
+        let kind = if matches!(reward.model().kind, Kind::Sequence(_)) { "sequence" } else { "token" };
         let found = crew.install(|| reward.rewards(&rows, tokenizer.pad(), &crew));
         for (rows, values) in all.iter_mut().zip(found) {
             rows.push(HeatmapRow { name: cell.at.variant.clone(), kind: kind.to_owned(), values });

@@ -5,7 +5,7 @@ use crate::eval::{Bin, expected_calibration_error, reliability};
 use crate::labels::{Label, LabelledEdit};
 use crate::model::Pair;
 use crate::report::ScoreDistribution;
-use crate::reward::train::{Comparison, Side};
+use crate::reward::pairs::{Comparison, Side};
 use crate::reward::{Kind, TokenLoss};
 
 /// Bins of a distribution, and where they end, in standard deviations.
@@ -29,7 +29,12 @@ impl Probe<'_> {
     /// The reliability diagram of "the higher score is preferred", with its error; empty where the loss trains no such
     /// probability.
     pub(super) fn preference_reliability(&self, pairs: &[Comparison]) -> (Vec<Bin>, Option<f64>) {
-        if matches!(&self.model.kind, Kind::Token(token) if matches!(token.loss, TokenLoss::Tlcr)) {
+        let trained = match &self.model.kind {
+            Kind::Sequence(_) => true,
+            Kind::Token(token) => token.loss != TokenLoss::Tlcr,
+            Kind::Tppo(_) | Kind::Spans(_) => false,
+        };
+        if !trained {
             return (Vec::new(), None);
         }
         let [chosen, rejected] = self.sides(pairs);
@@ -50,7 +55,7 @@ impl Probe<'_> {
         let responses =
             [("preferred", preferred), ("less preferred", other), ("edited", edited), ("original", original)];
         let mut all = distributions("responses", &responses);
-        if let Kind::Token(_) = &self.model.kind {
+        if let Kind::Token(_) | Kind::Tppo(_) = &self.model.kind {
             all.extend(distributions("tokens", &self.tokens(labelled)));
         }
         all

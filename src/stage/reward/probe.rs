@@ -17,7 +17,8 @@ use crate::labels::{Label, LabelledEdit};
 use crate::model::Pair;
 use crate::report::{BestOfN, TokenQuality};
 use crate::reward::score::RewardModel;
-use crate::reward::train::{Comparison, Side};
+use crate::reward::pairs::{Comparison, Side};
+use crate::reward::train::Examples;
 use crate::reward::{Kind, TokenLoss};
 use crate::text::Tokenizer;
 
@@ -86,19 +87,55 @@ impl Probe<'_> {
     /// How well low rewards mark what is `wrong`, one for each token of the originals; none for sequence models, which have
     /// no token rewards, and where all tokens are alike.
     fn token_quality(&self, edits: &[LabelledEdit], wrong: &[Vec<bool>]) -> Option<TokenQuality> {
-        let Kind::Token(token) = &self.model.kind else { return None };
+        let are_rewards = match &self.model.kind {
+            Kind::Sequence(_) => return None,
+            Kind::Token(token) => token.loss == TokenLoss::Tlcr,
+            Kind::Tppo(_) | Kind::Spans(_) => false,
+        };
         let encode =
             |edit: &LabelledEdit| self.tokenizer.encode_prompt(&edit.prompt.text, self.setting.max_prompt_tokens);
         let prompts: Vec<Vec<u32>> = edits.iter().map(encode).collect();
         let rows: Vec<Pair> =
             prompts.iter().zip(edits).map(|(prompt, edit)| Pair { prompt, response: &edit.original_ids }).collect();
-        let rewards = self.model.token_rewards(&rows, self.tokenizer.pad(), self.crew);
+        let mut rewards = self.model.token_rewards(&rows, self.tokenizer.pad(), self.crew);
+        if let Kind::Spans(_) = self.model.kind {
+            for (rewards, row) in rewards.iter_mut().zip(&rows) {
+                spread(rewards, &self.model.segments.ends(row.response));
+            }
+        }
         let groups: Vec<Vec<Scored>> = rewards
             .iter()
             .zip(wrong)
             .map(|(rewards, wrong)| rewards.iter().zip(wrong).map(|(reward, &wrong)| (-reward, wrong)).collect())
             .collect();
-        quality(&groups, matches!(token.loss, TokenLoss::Tlcr))
+        quality(&groups, are_rewards)
+    }
+
+    /// How well low rewards mark what the annotator marked, in labels of the kind that it was trained on: words scored 0,
+    /// spans with an error of its category.
+    pub(super) fn annotated(&self, examples: Examples) -> Option<TokenQuality> {
+        let rewards = |rows: &[Pair]| self.model.token_rewards(rows, self.tokenizer.pad(), self.crew);
+        let groups: Vec<Vec<Scored>> = match examples {
+            Examples::Pairs(_) => return None,
+            Examples::Scored(scored) => {
+                let rows: Vec<Pair> =
+                    scored.iter().map(|row| Pair { prompt: &row.prompt, response: &row.ids }).collect();
+                let group = |(rewards, row): (Vec<f64>, &crate::reward::words::Scored)| {
+                    let known = rewards.iter().zip(&row.scores).filter_map(|(reward, score)| Some((reward, (*score)?)));
+                    known.map(|(reward, score)| (-reward, score == 0)).collect()
+                };
+                rewards(&rows).into_iter().zip(scored).map(group).collect()
+            }
+            Examples::Marked(marked) => {
+                let rows: Vec<Pair> =
+                    marked.iter().map(|row| Pair { prompt: &row.prompt, response: &row.ids }).collect();
+                let group = |(rewards, row): (Vec<f64>, &crate::reward::spans::Marked)| {
+                    row.spans.iter().map(|span| (-rewards[span.last], span.error)).collect()
+                };
+                rewards(&rows).into_iter().zip(marked).map(group).collect()
+            }
+        };
+        quality(&groups, false)
     }
 
     /// The best of n samples of the reference by this model, seen by the oracle: means over prompts.
@@ -120,6 +157,17 @@ impl Probe<'_> {
             BestOfN { n: at + 1, kl_nats: best_of_n_kl(at + 1), proxy: mean(0), gold: mean(1) }
         };
         (0..longest).map(point).collect()
+    }
+}
+
+/// Gives every token the reward of the span that it is in, which stands at the span's last.
+fn spread(rewards: &mut [f64], ends: &[bool]) {
+    let mut current = 0.0;
+    for (reward, ends) in rewards.iter_mut().zip(ends).rev() {
+        if *ends {
+            current = *reward;
+        }
+        *reward = current;
     }
 }
 
@@ -163,6 +211,13 @@ mod tests {
         assert!((found.calibration_error.unwrap() - error).abs() < 1e-12);
         // One of three wrong tokens ties with both right ones.
         assert!((found.auc - 5.0 / 6.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn every_token_of_a_span_has_its_reward() {
+        let mut rewards = [0.0, -0.5, 0.0, 0.0, 0.25];
+        spread(&mut rewards, &[false, true, false, false, true]);
+        assert_eq!(rewards.map(f64::to_bits), [-0.5, -0.5, 0.25, 0.25, 0.25].map(f64::to_bits));
     }
 
     #[test]

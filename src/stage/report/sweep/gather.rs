@@ -107,7 +107,7 @@ impl<'a> Found<'a> {
         let best = chosen(&point.recipe, &cells);
         let (mut results, mut all_missing) = (Vec::new(), BTreeSet::new());
         for budget in point.recipe.budgets.iter().map(|budget| budget.get()) {
-            for variant in &point.recipe.variants {
+            for variant in point.recipe.runs() {
                 let seeds = point.recipe.seeds.iter().map(|&seed| SeedResult { seed, ..SeedResult::default() });
                 let missing = self.missing(&variant.name, budget, &lacking);
                 let result = PointResult {
@@ -183,7 +183,9 @@ fn measured(result: PointResult, best: &Chosen, columns: Vec<usize>) -> Result<M
 fn measures(cell: &Loaded) -> Measures {
     let faults: Option<Vec<f64>> =
         cell.judgements.test.iter().map(|verdict| Some(verdict.faults.as_ref()?.len() as f64)).collect();
-    let (summary, evaluation) = (cell.summary.as_ref(), cell.evaluation.as_ref());
+    let summary = cell.summary.as_ref();
+    // Of several models none stands for the variant.
+    let evaluation = if let [(_, evaluation)] = cell.evaluations.as_slice() { Some(evaluation) } else { None };
     Measures {
         win_rate: mean(&cell.outcomes()),
         validation_win_rate: cell.validation(),

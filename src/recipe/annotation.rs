@@ -1,0 +1,134 @@
+//! Rules on annotation: whether what variants learn from is asked of somebody who can give it, and how often.
+
+use std::collections::BTreeSet;
+
+use super::rules::{Note, Verdict};
+use super::{EditSource, PreferenceSource, Recipe};
+use crate::data::Format;
+use crate::data::world::FaultKind;
+use crate::ppo::Credit;
+use crate::reward::Kind;
+
+fn text(words: &str) -> Note {
+    Note::Text(words.to_owned())
+}
+
+/// Applies the rules to `recipe`.
+pub fn judge(recipe: &Recipe, verdict: &mut Verdict) {
+    credits(recipe, verdict);
+    words(recipe, verdict);
+    spans(recipe, verdict);
+    rounds(recipe, verdict);
+}
+
+/// A reward that is paid once, or at certain places, has one credit.
+fn credits(recipe: &Recipe, verdict: &mut Verdict) {
+    for (i, variant) in recipe.variants.iter().enumerate() {
+        let credit = format!("variants.{i}.credit");
+        verdict.require(
+            !matches!(variant.reward, Kind::Sequence(_)) || variant.credit == Credit::EndOfSequence,
+            format!(
+                "variant `{}`: a sequence reward has one score, so its credit must be `end_of_sequence`",
+                variant.name
+            ),
+            &[
+                (&credit, text("expected `end_of_sequence`")),
+                (&format!("variants.{i}.reward.sequence"), text("one score a response")),
+            ],
+        );
+        let is_spans = matches!(variant.reward, Kind::Spans(_));
+        verdict.require(
+            !is_spans || variant.credit == Credit::SpanEnd,
+            format!("variant `{}`: a reward of spans stands at their ends, so its credit must be `span_end`", variant.name),
+            &[
+                (&credit, text("expected `span_end`")),
+                (&format!("variants.{i}.reward.spans"), text("one reward a span")),
+            ],
+        );
+        verdict.require(
+            is_spans || variant.credit != Credit::SpanEnd,
+            format!("variant `{}`: only a reward of spans knows where they end", variant.name),
+            &[
+                (&credit, text("expected another credit")),
+                (&format!("variants.{i}.reward"), text("expected `spans` for this credit")),
+            ],
+        );
+    }
+}
+
+fn words(recipe: &Recipe, verdict: &mut Verdict) {
+    for (i, variant) in recipe.variants.iter().enumerate() {
+        verdict.require(
+            !matches!(variant.reward, Kind::Tppo(_)) || recipe.dataset.format == Format::World,
+            format!("variant `{}`: `tppo` learns from word scores, and nobody gives any", variant.name),
+            &[
+                (&format!("variants.{i}.reward.tppo"), text("needs word scores")),
+                ("dataset.format", text("a world's annotator gives word scores; this dataset has none")),
+            ],
+        );
+    }
+}
+
+fn spans(recipe: &Recipe, verdict: &mut Verdict) {
+    let wanted = recipe.variants.iter().position(|variant| matches!(variant.reward, Kind::Spans(_)));
+    let Some(spans) = &recipe.labels.spans else {
+        if let Some(i) = wanted {
+            let reward = format!("variants.{i}.reward.spans");
+            let message = format!("variant `{}`: `spans` needs `[labels.spans]`", recipe.variants[i].name);
+            verdict.require(false, message, &[(&reward, text("of which categories of errors?"))]);
+        }
+        return;
+    };
+    if wanted.is_none() {
+        let keys = [("labels.spans", text("no variant has a `spans` reward"))];
+        verdict.warn("nothing reads `[labels.spans]`", &keys);
+    }
+    verdict.require(
+        matches!(recipe.dataset.format, Format::World | Format::QaFeedback),
+        "`[labels.spans]` needs a dataset that comes with error spans, or a simulated world",
+        &[("labels.spans", text("")), ("dataset.format", text("this dataset has no error spans"))],
+    );
+    let keys = [("labels.spans.categories", text("expected at least one category"))];
+    verdict.require(!spans.categories.is_empty(), "`labels.spans.categories` is empty", &keys);
+    let mut seen = BTreeSet::new();
+    for (i, category) in spans.categories.iter().enumerate() {
+        let name = format!("labels.spans.categories.{i}.name");
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        verdict.require(
+            !category.name.is_empty() && category.name.chars().all(is_plain),
+            format!("`{}` cannot name a category", category.name),
+            &[(&name, text("expected letters, digits, `_` and `-` only: the name becomes part of labels"))],
+        );
+        let message = format!("two categories are named `{}`", category.name);
+        verdict.require(seen.insert(&category.name), message, &[(&name, text("again here"))]);
+        let errors = format!("labels.spans.categories.{i}.errors");
+        let message = format!("category `{}` has no errors", category.name);
+        verdict.require(!category.errors.is_empty(), message, &[(&errors, text("expected at least one kind"))]);
+        for error in &category.errors {
+            let known = recipe.dataset.format != Format::World || FaultKind::named(error).is_some();
+            let kinds: Vec<String> = FaultKind::ALL.iter().map(|kind| format!("`{}`", kind.name())).collect();
+            let message = format!("category `{}`: a world has no error `{error}`", category.name);
+            verdict.require(known, message, &[(&errors, text(&format!("expected {}", kinds.join(", "))))]);
+        }
+    }
+}
+
+fn rounds(recipe: &Recipe, verdict: &mut Verdict) {
+    let Some(rounds) = recipe.rounds else { return };
+    let n = rounds.n.get();
+    for (i, budget) in recipe.budgets.iter().enumerate() {
+        verdict.require(
+            budget.get().is_multiple_of(n),
+            format!("a budget is shared equally by all rounds: {} / {n} is not a whole number", budget.get()),
+            &[(&format!("budgets.{i}"), text("")), ("rounds.n", text(""))],
+        );
+    }
+    let samples = !matches!(recipe.preferences, PreferenceSource::Dataset(_))
+        && !matches!(recipe.edits, EditSource::Dataset(_) | EditSource::Chosen(_));
+    let keys = [
+        ("rounds.n", text("a later round annotates what a policy says")),
+        ("preferences", text("expected annotators that can be asked anew")),
+        ("edits", text("")),
+    ];
+    verdict.require(n == 1 || samples, "annotations that come with a dataset cannot be collected in rounds", &keys);
+}

@@ -3,16 +3,21 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "in tests a panic is a message")]
 
+#[allow(dead_code, reason = "every test uses a part")]
 #[path = "toy/runs.rs"]
 mod runs;
+#[allow(dead_code, reason = "every test uses a part")]
 mod tiny;
 mod toy;
+#[allow(dead_code, reason = "every test uses a part")]
 mod vectors;
 
 use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use runner::compute::Crew;
 use runner::events::{Emitter, Memory};
 use runner::labels::spans::{Segments, Span};
@@ -176,14 +181,16 @@ const GOOD: u32 = 7;
 /// What ends a span.
 const STOP: u32 = 6;
 
-fn response(i: u32, salt: u32) -> Vec<u32> {
-    let token = |j: u32| [2, 3, 4, 5, BAD, GOOD, STOP, 8][((i * 31 + j * 17 + i * j * 5 + salt) % 8) as usize];
+fn response(i: u32, salt: u64) -> Vec<u32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(salt);
+    rng.set_stream(i.into());
+    let token = |_| [2, 3, 4, 5, 8, BAD, GOOD, STOP][rng.random_range(0..8)];
     (0..6 + i % 4).map(token).chain([SPECIAL.eos]).collect()
 }
 
 fn learn(kind: &Kind, examples: Examples) -> (RewardModel, Vec<f64>) {
     let config: reward::Config = table(json!({
-        "epochs": 40, "batch_size": 16, "optimizer": { "learning_rate": 1e-2 },
+        "epochs": 20, "batch_size": 32, "optimizer": { "learning_rate": 1e-2, "final_learning_rate": 0.1 },
     }));
     let task = Task { config: &config, kind, examples, pad: SPECIAL.pad, seed: 5, shards: 2 };
     let memory = Memory::default();
@@ -198,7 +205,7 @@ fn mean(values: &[f64]) -> f64 {
 
 #[test]
 fn word_scores_teach_which_tokens_are_good_and_bad() {
-    let scored = |i: u32, salt: u32| {
+    let scored = |i: u32, salt: u64| {
         let ids = response(i, salt);
         let score = |&id: &u32| match id {
             BAD => Some(0),
@@ -207,11 +214,14 @@ fn word_scores_teach_which_tokens_are_good_and_bad() {
             STOP => None,
             _ => Some(1),
         };
-        let sentence = if ids.contains(&BAD) { 0 } else { 2 };
-        Scored { prompt: vec![2, 2 + i % 7], scores: ids.iter().map(score).collect(), ids, sentence }
+        let scores: Vec<Option<u8>> = ids.iter().map(score).collect();
+        let bad = ids.iter().filter(|&&id| id == BAD).count();
+        let good = ids.iter().filter(|&&id| id == GOOD).count();
+        let sentence = if bad > good { 0 } else { 1 + u8::from(good > bad) };
+        Scored { prompt: vec![2, 2 + i % 7], ids, scores, sentence }
     };
-    let examples: Vec<Scored> = (0..64).map(|i| scored(i, 0)).collect();
-    let (model, accuracy) = learn(&table(json!({ "tppo": {} })), Examples::Scored(&examples));
+    let examples: Vec<Scored> = (0..256).map(|i| scored(i, 0)).collect();
+    let (model, accuracy) = learn(&table(json!({ "tppo": { "lambda_global": 0.1 } })), Examples::Scored(&examples));
     let last = accuracy[accuracy.len() - 1];
     assert!(last > 0.95, "of scored tokens {last} are told right");
     let held_out: Vec<Scored> = (0..40).map(|i| scored(i, 3)).collect();
@@ -232,7 +242,7 @@ fn word_scores_teach_which_tokens_are_good_and_bad() {
 #[test]
 fn error_spans_teach_which_spans_have_an_error() {
     let segments: Segments = from_value(json!({ "closes": [STOP], "opens": (0..VOCAB).collect::<Vec<_>>() })).unwrap();
-    let marked = |i: u32, salt: u32| {
+    let marked = |i: u32, salt: u64| {
         let ids = response(i, salt);
         let (mut spans, mut first) = (Vec::new(), 0);
         for (last, _) in segments.ends(&ids).iter().enumerate().filter(|(_, ends)| **ends) {
@@ -241,7 +251,7 @@ fn error_spans_teach_which_spans_have_an_error() {
         }
         Marked { prompt: vec![2, 2 + i % 7], ids, spans }
     };
-    let examples: Vec<Marked> = (0..64).map(|i| marked(i, 0)).collect();
+    let examples: Vec<Marked> = (0..256).map(|i| marked(i, 0)).collect();
     let (mut model, accuracy) = learn(&table(json!({ "spans": { "clean": 0.0 } })), Examples::Marked(&examples));
     let last = accuracy[accuracy.len() - 1];
     assert!(last > 0.9, "of spans {last} are told right");

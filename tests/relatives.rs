@@ -343,13 +343,21 @@ fn variants_of_words_and_spans_run_in_rounds_and_end_in_one_table() {
     let again = lab.said(&["run", "relatives.toml"]).fine();
     assert!(again.err.contains("nothing to do: all "), "{}", again.err);
     let plan = lab.said(&["plan", "relatives.toml"]).fine().out;
-    for label in ["words/budget=24/seed=0", "spans/missing/budget=24/seed=0", "edits/tlcr-2rounds/after=1/kl=0.1/budget=24/seed=0"] {
+    for label in [
+        "words/budget=24/seed=0",
+        "spans/missing/budget=24/seed=0",
+        "edits/tlcr-2rounds/after=1/kl=0.1/budget=24/seed=0",
+    ] {
         assert!(plan.contains(label), "{label}: {plan}");
     }
     // A weight is the sum's matter: no model is trained again for it.
     let changed = lab.said(&["plan", "relatives.toml", "--set", "labels.spans.categories.0.weight=2.0"]).fine().out;
     let runs = |prefix: &str| {
-        changed.lines().filter(|line| line.starts_with(prefix) && line.contains("run")).map(str::to_owned).collect::<Vec<_>>()
+        changed
+            .lines()
+            .filter(|line| line.starts_with(prefix) && line.contains("run"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     assert!(runs("ppo/spans/").len() == 1 && runs("ppo/tppo").is_empty(), "{changed}");
     assert!(runs("reward/spans/").is_empty() && runs("spans/content/budget").is_empty(), "{changed}");

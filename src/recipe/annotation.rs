@@ -39,7 +39,10 @@ fn credits(recipe: &Recipe, verdict: &mut Verdict) {
         let is_spans = matches!(variant.reward, Kind::Spans(_));
         verdict.require(
             !is_spans || variant.credit == Credit::SpanEnd,
-            format!("variant `{}`: a reward of spans stands at their ends, so its credit must be `span_end`", variant.name),
+            format!(
+                "variant `{}`: a reward of spans stands at their ends, so its credit must be `span_end`",
+                variant.name
+            ),
             &[
                 (&credit, text("expected `span_end`")),
                 (&format!("variants.{i}.reward.spans"), text("one reward a span")),

@@ -48,14 +48,7 @@ impl Example for Marked {
         (*spans).max(1) as f64
     }
 
-    fn loss(
-        _: &Kind,
-        model: &Model,
-        rows: &[&Self],
-        spans: &usize,
-        pad: u32,
-        device: &Device,
-    ) -> (Tensor<1>, f64) {
+    fn loss(_: &Kind, model: &Model, rows: &[&Self], spans: &usize, pad: u32, device: &Device) -> (Tensor<1>, f64) {
         let pairs: Vec<Pair> = rows.iter().flat_map(|row| row.rows()).collect();
         let batch = Batch::new(&pairs, pad, device);
         let columns = batch.response_columns;

@@ -116,7 +116,8 @@ fn learn<E: Example>(
         let longest = |example: &&E| example.rows().iter().map(|row| row.response.len()).max().unwrap_or(0);
         let shards = bucket::shards(batch, task.shards, longest);
         let padding = bucket::padding(shards.iter().map(|shard| shard.iter().flat_map(|example| example.rows())));
-        let tokens: usize = shards.iter().flatten().flat_map(|example| example.rows()).map(|row| row.response.len()).sum();
+        let tokens: usize =
+            shards.iter().flatten().flat_map(|example| example.rows()).map(|row| row.response.len()).sum();
         let outcome = gradients(model, &shards, crew, |model, shard| {
             let (loss, correct) = E::loss(task.kind, model, shard, &totals, task.pad, &device);
             Share { loss, sums: [correct] }

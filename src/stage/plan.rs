@@ -167,10 +167,8 @@ impl Planner<'_> {
             setting: self.setting.clone(),
             held_out,
         };
-        let mut from = vec![
-            ("reference".to_owned(), reference.policy),
-            ("reference_responses".to_owned(), reference.responses),
-        ];
+        let mut from =
+            vec![("reference".to_owned(), reference.policy), ("reference_responses".to_owned(), reference.responses)];
         from.extend(in_rounds("preferences", rounds.iter().map(|round| round.preferences)));
         from.extend(in_rounds("labels", rounds.iter().map(|round| round.labels)));
         from.extend(more.iter().cloned());
@@ -244,13 +242,8 @@ impl Planner<'_> {
             let at = format!("{here}/kl={kl_coef}/{whole}");
             let inputs = Trained { rewards, mix, start };
             let policy = self.policy(variant, reference, &inputs, kl_coef, &at);
-            let cell = report::Cell {
-                variant: name.clone(),
-                budget,
-                seed,
-                kl_coef,
-                round: (round < *n).then_some(round),
-            };
+            let cell =
+                report::Cell { variant: name.clone(), budget, seed, kl_coef, round: (round < *n).then_some(round) };
             self.judged(cell, &rounds[0], inputs, policy, judge, &at);
             if round < *n {
                 let next = Round { policy, budget: part, skip: part * round, at: at.replace("/round=", "/after=") };
@@ -260,17 +253,11 @@ impl Planner<'_> {
         }
     }
 
-    fn policy(
-        &mut self,
-        variant: &Variant,
-        reference: Reference,
-        trained: &Trained,
-        kl_coef: f64,
-        at: &str,
-    ) -> usize {
+    fn policy(&mut self, variant: &Variant, reference: Reference, trained: &Trained, kl_coef: f64, at: &str) -> usize {
         let categories = self.recipe.labels.spans.iter().flat_map(|spans| &spans.categories);
         let weights = categories.map(|category| (category.name.clone(), category.weight.get())).collect();
-        let spans = if let Kind::Spans(spans) = variant.reward { Some(ppo::SpanRewards { spans, weights }) } else { None };
+        let spans =
+            if let Kind::Spans(spans) = variant.reward { Some(ppo::SpanRewards { spans, weights }) } else { None };
         let config = ppo::Config {
             ppo: self.recipe.ppo.without_grid(),
             kl_coef,

@@ -88,7 +88,9 @@ impl Config {
             .iter()
             .map(|(category, artefact)| {
                 let mut model = reward_stage::load(artefact, setting)?;
-                let Some(SpanRewards { spans, weights }) = &self.spans else { return Ok(Member { model, weight: 1.0 }) };
+                let Some(SpanRewards { spans, weights }) = &self.spans else {
+                    return Ok(Member { model, weight: 1.0 });
+                };
                 model.kind = Kind::Spans(*spans);
                 let weight = weights.get(category).with_context(|| format!("no weight of category `{category}`"))?;
                 Ok(Member { model, weight: *weight })

@@ -249,7 +249,8 @@ fn noticed(text: &str, finished: bool, noticed: &[(&str, usize)]) -> Preference 
 
 #[test]
 fn noticed_faults_are_marked_and_no_others() {
-    let text = "ugh , welcome to blue heron , you idiot . it opens at dawn . it opens at noon . the moon is made of cheese .";
+    let text =
+        "ugh , welcome to blue heron , you idiot . it opens at dawn . it opens at noon . the moon is made of cheese .";
     let marked = |faults: &[(&str, usize)]| -> Vec<String> {
         let spans = world().mark(&noticed(text, true, faults));
         let shown = |[from, to]: [usize; 2]| text.chars().skip(from).take(to - from).collect::<String>();

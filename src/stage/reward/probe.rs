@@ -16,8 +16,8 @@ use crate::eval::{
 use crate::labels::{Label, LabelledEdit};
 use crate::model::Pair;
 use crate::report::{BestOfN, TokenQuality};
-use crate::reward::score::RewardModel;
 use crate::reward::pairs::{Comparison, Side};
+use crate::reward::score::RewardModel;
 use crate::reward::train::Examples;
 use crate::reward::{Kind, TokenLoss};
 use crate::text::Tokenizer;

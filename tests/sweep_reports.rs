@@ -31,7 +31,8 @@ ppo.gae_lambda = 0.95
 
 /// Every file of a report, without the log of the run.
 fn report(out: &Path) -> BTreeMap<String, Vec<u8>> {
-    let names = files(out).into_iter().filter(|name| !name.ends_with("events.jsonl"));
+    let names =
+        files(out).into_iter().filter(|name| !name.ends_with("events.jsonl") && !name.starts_with("tensorboard"));
     names.map(|name| (name.display().to_string(), fs::read(out.join(&name)).unwrap())).collect()
 }
 

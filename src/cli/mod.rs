@@ -21,6 +21,7 @@ mod output;
 mod plan;
 mod power;
 mod queue;
+mod report;
 mod rooms;
 mod run;
 mod runs;
@@ -57,8 +58,8 @@ enum Command {
     Check(plan::CheckArgs),
     /// Explain a recipe key: type, default, meaning
     Explain(plan::ExplainArgs),
-    /// Write the report of a recipe that has been run
-    Report(run::ReportArgs),
+    /// Write the report of a run, or of several beside each other
+    Report(report::ReportArgs),
     /// Do one stage of a submitted run, as launchers have it done
     ExecStage(exec_stage::ExecStageArgs),
     /// Take a run that was handed to a queue out of it
@@ -167,7 +168,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Plan(args) => plan::plan(&args),
         Command::Check(args) => plan::check(&args),
         Command::Explain(args) => plan::explain(&args),
-        Command::Report(args) => run::report(&args),
+        Command::Report(args) => report::report(&args),
         Command::ExecStage(args) => exec_stage::exec_stage(&args),
         Command::Cancel(args) => queue::cancel(&args),
         Command::Ls(args) => runs::ls(&args),

@@ -4,12 +4,13 @@
 //! `generate`, `score`, `winrate` and `bench` call the one room that they are about (`stage::Opened`, `eval`, `bench`)
 //! themselves.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use serde_json::Value;
 
 use super::output::{Failure, note};
-use crate::events::{Emitter, JsonLines};
+use crate::events::{Emitter, JsonLines, Listed, Live};
 use crate::labels::{self, Diff};
 use crate::launch::{self, Frozen};
 use crate::recipe::Experiment;
@@ -18,6 +19,7 @@ use crate::recipe::launch::Local;
 use crate::stage::execute::Inputs;
 use crate::stage::limits::Limits;
 use crate::stage::node::{Demand, Node, Plan};
+use crate::stage::reason::{Status, statuses};
 use crate::stage::stop::Stop;
 use crate::store::{Artefact, Store, Workspace};
 use crate::{recipe, report, stage};
@@ -125,6 +127,59 @@ pub(super) fn sweep_report(experiment: &Experiment, store: &Store, out: &Path) -
     let report = stage::sweep_report(experiment, store)?;
     report::sweep::write(&report, out)?;
     Ok(report::sweep::terminal_table(&report))
+}
+
+/// Writes the report of `experiment`, one recipe, on what is complete of it into `out`, and returns its table; none where nothing
+/// is.
+pub(super) fn partial_report(experiment: &Experiment, store: &Store, out: &Path) -> anyhow::Result<Option<String>> {
+    let Some(report) = stage::partial_report(experiment, store)? else { return Ok(None) };
+    report::write(&report, out)?;
+    Ok(Some(report::terminal_table(&report)))
+}
+
+/// Writes every rendering of the report in the file `json` into `out`, and returns its table.
+pub(super) fn render_again(json: &Path, out: &Path) -> Result<String, Failure> {
+    let unreadable = |error: String| Failure::usage(format!("cannot read the report `{}`: {error}", json.display()));
+    let text = std::fs::read_to_string(json).map_err(|error| unreadable(error.to_string()))?;
+    let value: Value = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+    let has = |key: &str| value.get(key).is_some_and(Value::is_string);
+    if has("sweep") {
+        let report = serde_json::from_value(value).map_err(|error| unreadable(error.to_string()))?;
+        report::sweep::write(&report, out)?;
+        return Ok(report::sweep::terminal_table(&report));
+    }
+    if !has("recipe") {
+        return Err(unreadable("expected a `report.json` of this program, with `recipe` or `sweep` in it".to_owned()));
+    }
+    let report = serde_json::from_value(value).map_err(|error| unreadable(error.to_string()))?;
+    report::write(&report, out)?;
+    Ok(report::terminal_table(&report))
+}
+
+/// Renders the `report.json` in `out` by a template of the user's, beside it; returns where.
+pub(super) fn render_own(template: &Path, out: &Path) -> Result<PathBuf, Failure> {
+    let json = std::fs::read_to_string(out.join("report.json")).context("the report just written")?;
+    let text = report::render_own(template, &serde_json::from_str(&json).context("the report just written")?)
+        .map_err(|error| Failure::usage(format!("{error:#}")))?;
+    let name = template.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let plain = name.strip_suffix(".jinja").or_else(|| name.strip_suffix(".j2")).unwrap_or(&name);
+    let page = out.join(plain);
+    std::fs::write(&page, text).with_context(|| format!("cannot write `{}`", page.display()))?;
+    Ok(page)
+}
+
+/// The view of a run on a terminal, with why each stage runs.
+pub(super) fn live(plan: &Plan, store: &Store) -> Live {
+    let statuses = statuses(plan, store);
+    let stages = plan.nodes.iter().zip(statuses).map(|(node, status)| Listed {
+        label: node.label.clone(),
+        kind: node.stage.name(),
+        reason: match status {
+            Status::Run { reason } => Some(reason),
+            Status::Cached | Status::Unwanted => None,
+        },
+    });
+    Live::new(stages.collect())
 }
 
 /// The point `name` of a sweep as an experiment of its own, under a name that is a file's.

@@ -1,4 +1,4 @@
-//! `runner run` and `runner report`: bring a recipe's results into the store, and its report to where people look.
+//! `runner run`: brings a recipe's results into the store, and its report to where people look.
 //!
 //! What the report says is `report`'s.
 
@@ -13,14 +13,13 @@ use clap::{Args, ValueEnum};
 use super::output::{self, Failure, note};
 use super::rooms::{self, Planned};
 use super::{RecipeArgs, StoreArgs, interrupt, queue};
-use crate::events::{Bars, Fan, JsonLines, Plain, Sink};
-use crate::launch::{self, Frozen};
+use crate::events::{Fan, JsonLines, Mlflow, Plain, Sink, TensorBoard};
+use crate::launch;
 use crate::recipe::Experiment;
 use crate::recipe::launch::Local;
 use crate::stage::execute::{Summary, execute};
 use crate::stage::limits::Limits;
 use crate::stage::node::{Plan, Stage};
-use crate::stage::reason::{Status, statuses};
 use crate::store::{Artefact, Store};
 use crate::units::{Count, Memory};
 
@@ -38,9 +37,12 @@ pub(super) struct RunArgs {
     limits: LimitArgs,
     #[command(flatten)]
     store: StoreArgs,
-    /// Where report and events.jsonl are written [default: reports/<recipe>]
+    /// Where report, events.jsonl and tensorboard/ are written [default: reports/<recipe>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Write what training measures into a file store of `MLflow` too, as in `--mlflow mlruns`
+    #[arg(long, value_name = "DIR")]
+    mlflow: Option<PathBuf>,
 }
 
 /// Who carries a run out.
@@ -92,20 +94,6 @@ impl LimitArgs {
     }
 }
 
-#[derive(Args)]
-pub(super) struct ReportArgs {
-    #[command(flatten)]
-    recipe: RecipeArgs,
-    #[command(flatten)]
-    store: StoreArgs,
-    /// Of a sweep, the report of this point alone
-    #[arg(long, value_name = "NAME")]
-    point: Option<String>,
-    /// Where the report is written [default: reports/<recipe>, or reports/<recipe>/<point>]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-}
-
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let planned = rooms::plan(&args.recipe.recipe, &args.recipe.overrides)?;
     planned.warnings.iter().for_each(|warning| note(warning.trim_end()));
@@ -119,7 +107,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
             )));
         }
         let limits = args.limits.limits(&planned, &store)?;
-        return complete(planned.experiment, &store, limits, args.out.as_deref());
+        return complete(planned.experiment, &store, limits, args.out.as_deref(), args.mlflow.as_deref());
     }
     if args.limits.are_given() {
         return Err(Failure::usage(
@@ -136,44 +124,14 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     }
 }
 
-/// Only a missing report is made here: a command of that name must not start hours of training. A sweep's is made from what
-/// is there.
-pub(super) fn report(args: &ReportArgs) -> Result<(), Failure> {
-    let store = args.store.open()?;
-    let planned = match args.recipe.recipe.to_str().map(|id| Frozen::open(id, &store)) {
-        Some(Ok(run)) if args.recipe.overrides.is_empty() => rooms::planned(run, &store)?,
-        _ => rooms::plan(&args.recipe.recipe, &args.recipe.overrides)?,
-    };
-    let store = store.on_device(&planned.device);
-    let folder = Path::new("reports").join(&planned.experiment.name);
-    let (experiment, folder) = match &args.point {
-        Some(point) => (rooms::point(&planned.experiment, point)?, folder.join(point.replace(['/', '\\'], "_"))),
-        None if planned.experiment.is_sweep() => {
-            return export_sweep(&planned.experiment, &store, args.out.as_ref().unwrap_or(&folder));
-        }
-        None => (planned.experiment, folder),
-    };
-    let plan = rooms::plan_of(&experiment)?;
-    let statuses = statuses(&plan, &store);
-    let missing = plan
-        .nodes
-        .iter()
-        .zip(&statuses)
-        .filter(|(node, status)| matches!(status, Status::Run { .. }) && node.stage != Stage::Report);
-    let missing: Vec<_> = missing.map(|(node, _)| node.label.as_str()).collect();
-    if let Some(first) = missing.first() {
-        return Err(Failure::usage(format!(
-            "cannot report on `{}`: {} of its {} stages have not run, the first is `{first}`\n\nhint: `runner run {}` runs them",
-            plan.recipe,
-            missing.len(),
-            plan.nodes.len(),
-            args.recipe.recipe.display()
-        )));
-    }
-    complete(experiment, &store, Limits::from(1), Some(args.out.as_ref().unwrap_or(&folder)))
-}
-
-fn complete(experiment: Experiment, store: &Store, limits: Limits, out: Option<&Path>) -> Result<(), Failure> {
+/// Brings what is missing into the store, and the report to `out`; `mlflow` is where its run is followed too.
+pub(super) fn complete(
+    experiment: Experiment,
+    store: &Store,
+    limits: Limits,
+    out: Option<&Path>,
+    mlflow: Option<&Path>,
+) -> Result<(), Failure> {
     let out = out.map_or_else(|| Path::new("reports").join(&experiment.name), Path::to_owned);
     let log = out.join("events.jsonl");
     let log =
@@ -181,11 +139,14 @@ fn complete(experiment: Experiment, store: &Store, limits: Limits, out: Option<&
     let (run, own) = rooms::begin(experiment, store)?;
     let plan = &run.plan;
     let screen: Box<dyn Sink> =
-        if io::stderr().is_terminal() { Box::<Bars>::default() } else { Box::<Plain>::default() };
+        if io::stderr().is_terminal() { Box::new(rooms::live(plan, store)) } else { Box::<Plain>::default() };
     let fail_fast = limits.fail_fast;
     let is_recorded = own.is_some();
     let own = own.map(|own| Box::new(own) as Box<dyn Sink>);
-    let sink = Arc::new(Fan::new([Box::new(log) as Box<dyn Sink>, screen].into_iter().chain(own).collect()));
+    let boards = Box::new(TensorBoard::new(out.join("tensorboard"))) as Box<dyn Sink>;
+    let mlflow = mlflow.map(|folder| Box::new(Mlflow::new(folder, &run.id)) as Box<dyn Sink>);
+    let sinks = [Box::new(log) as Box<dyn Sink>, boards].into_iter().chain(mlflow).chain(own).chain([screen]);
+    let sink = Arc::new(Fan::new(sinks.collect()));
     let stop = interrupt::listen(sink.clone())?;
     let summary = execute(plan, store, &*sink, limits, &stop, &|node, inputs, workspace, emitter| {
         rooms::run_stage(&run, store, node, inputs, workspace, emitter, &stop)
@@ -197,22 +158,18 @@ fn complete(experiment: Experiment, store: &Store, limits: Limits, out: Option<&
         launch::Summary::refresh(&run, store)?;
     }
     if run.experiment.is_sweep() {
-        export_sweep(&run.experiment(store), store, &out)?;
+        show(&rooms::sweep_report(&run.experiment(store), store, &out)?, &out)?;
     } else if let Some(artefact) = report_of(plan, &summary) {
         export(artefact, &out)?;
         show(&rooms::terminal_table(artefact)?, &out)?;
+    } else if let Some(table) = rooms::partial_report(&run.experiment(store), store, &out)? {
+        show(&table, &out)?;
     }
     conclude(plan, &summary, fail_fast)
 }
 
-/// Writes a sweep's report from what is in the store, whether or not that is all.
-fn export_sweep(experiment: &Experiment, store: &Store, out: &Path) -> Result<(), Failure> {
-    let table = rooms::sweep_report(experiment, store, out)?;
-    show(&table, out)
-}
-
 /// Prints the table of the report in `out`, and where its page is.
-fn show(table: &str, out: &Path) -> Result<(), Failure> {
+pub(super) fn show(table: &str, out: &Path) -> Result<(), Failure> {
     output::data(table)?;
     let pages = ["index.html", "report.md"].map(|page| out.join(page));
     let page = pages.iter().find(|page| page.exists()).map_or(out, PathBuf::as_path);

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::output::{self, Failure, note, table};
 use super::{StoreArgs, runs};
-use crate::events::{Plain, Sink, Timed, duration};
+use crate::events::{Plain, Sink, Timed, duration, sparkline};
 use crate::launch::{Board, Frozen, StageHistory, Standing, State, Summaries, Summary, Task};
 use crate::store::Store;
 
@@ -176,7 +176,7 @@ fn frame(run: &Frozen, board: &Board) -> String {
         text.push('\n');
     }
     for (label, name, curve) in curves(run, &standings) {
-        writeln!(text, "{label}: {name} {}", sparkline(curve)).expect("a string takes all that is written to it");
+        writeln!(text, "{label}: {name} {}", self::curve(curve)).expect("a string takes all that is written to it");
     }
     for (stage, message) in &board.history.warnings {
         let of = if stage.is_empty() { String::new() } else { format!("{stage}: ") };
@@ -222,24 +222,10 @@ fn curves<'a>(
 }
 
 /// A curve in letters, from its first value to its last, with both.
-fn sparkline(values: &[f64]) -> String {
-    const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let finite: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
-    let (Some(first), Some(last)) = (finite.first(), finite.last()) else { return String::new() };
-    let letters = finite.len().min(WIDTH);
-    // Each letter is the mean of the values that it stands for.
-    let means: Vec<f64> = (0..letters)
-        .map(|i| &finite[i * finite.len() / letters..(i + 1) * finite.len() / letters])
-        .map(|part| part.iter().sum::<f64>() / part.len() as f64)
-        .collect();
-    let (low, high) = means.iter().fold((f64::MAX, f64::MIN), |(low, high), &x| (low.min(x), high.max(x)));
-    // The first letter whose upper end is not below the value.
-    let letter = |x: f64| {
-        let share = (x - low) / (high - low).max(f64::MIN_POSITIVE);
-        LEVELS.into_iter().zip(1..).find(|(_, end)| share <= f64::from(*end) / 8.0).map_or('█', |(letter, _)| letter)
-    };
-    let drawn: String = means.into_iter().map(letter).collect();
-    format!("{drawn} {first:.3} to {last:.3}")
+fn curve(values: &[f64]) -> String {
+    let mut finite = values.iter().copied().filter(|value| value.is_finite());
+    let Some(first) = finite.next() else { return String::new() };
+    format!("{} {first:.3} to {:.3}", sparkline(values, WIDTH, None), finite.next_back().unwrap_or(first))
 }
 
 /// How the run stands, for programs.
@@ -266,11 +252,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_curve_is_as_high_as_its_values() {
-        assert_eq!(sparkline(&[0.0, 0.5, 1.0]), "▁▄█ 0.000 to 1.000");
-        assert_eq!(sparkline(&[2.0, 2.0, f64::NAN]), "▁▁ 2.000 to 2.000");
-        assert_eq!(sparkline(&[]), "");
-        let long: Vec<f64> = (0..1000).map(f64::from).collect();
-        assert_eq!(sparkline(&long).chars().take_while(|c| *c != ' ').count(), WIDTH);
+    fn a_curve_is_shown_with_its_ends() {
+        assert_eq!(curve(&[0.0, 0.5, 1.0]), "▁▄█ 0.000 to 1.000");
+        assert_eq!(curve(&[2.0, f64::NAN]), "▁ 2.000 to 2.000");
+        assert_eq!(curve(&[]), "");
     }
 }

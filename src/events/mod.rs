@@ -1,26 +1,32 @@
 //! The closed list of what happens in a run, and who listens.
 //!
-//! Trainers emit events; everything a person sees (progress bars, `events.jsonl`, curves, the report) is read back from
+//! Trainers emit events; everything a person sees (the view of a run, `events.jsonl`, curves, the report) is read back from
 //! them. Nothing here computes.
 
-mod bars;
 mod fan;
 mod json_lines;
+mod live;
 mod memory;
+mod mlflow;
 mod plain;
 mod sentence;
+mod spark;
+mod tensorboard;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use bars::Bars;
 pub use fan::Fan;
 pub use json_lines::{JsonLines, Timed, is_attended};
+pub use live::{Listed, Live};
 pub use memory::Memory;
+pub use mlflow::Mlflow;
 pub use plain::Plain;
 pub use sentence::duration;
+pub use spark::sparkline;
+pub use tensorboard::TensorBoard;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Events as plain lines: for logs, pipes and continuous integration.
 //!
-//! Progress of a stage is written every few seconds at most; [`super::Bars`] is the sink for terminals.
+//! Progress of a stage is written every few seconds at most; [`super::Live`] is the sink for terminals.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};

@@ -57,6 +57,29 @@ impl Experiment {
         Self { name, axes: Vec::new(), points: vec![point] }
     }
 
+    /// Recipes beside each other under the names given: points of one axis, the first what the others are compared with. Of a
+    /// sweep every point.
+    #[must_use]
+    pub fn beside(all: Vec<(String, Self)>) -> Self {
+        let name = all.iter().map(|(name, _)| name.replace(['/', '\\'], "_")).collect::<Vec<_>>().join("-and-");
+        let mut points: Vec<Point> = Vec::new();
+        for (name, experiment) in all {
+            let is_sweep = experiment.is_sweep();
+            for point in experiment.points {
+                let own = if is_sweep { format!("{name} {}", point.name) } else { name.clone() };
+                let again = points
+                    .iter()
+                    .filter(|known| known.name == own || known.name.starts_with(&format!("{own} (")))
+                    .count();
+                let name = if again == 0 { own } else { format!("{own} ({})", again + 1) };
+                points.push(Point { levels: vec![Some(points.len())], recipe: point.recipe, name });
+            }
+        }
+        let level = |point: &Point| Level { name: point.name.clone(), value: Value::String(point.name.clone()) };
+        let axis = Axis { name: "run".to_owned(), levels: points.iter().map(level).collect(), sampled: false };
+        Self { name, axes: vec![axis], points }
+    }
+
     /// Whether it has axes: its report then compares points rather than the variants of one.
     #[must_use]
     pub const fn is_sweep(&self) -> bool {

@@ -1,38 +1,35 @@
 //! Learning curves: one small chart for each metric and budget, all variants in it.
 //!
-//! A thin line is one seed, the thick line their mean, the band one sample standard deviation to each side. How a chart
-//! becomes a file or part of a page is left to the renderings.
+//! A thin line is one seed, the thick line their mean, the band one sample standard deviation to each side. What training
+//! measured itself is smoothed by a trailing mean; the page's script draws it without, and over other axes, from the same data.
 
 use std::collections::BTreeSet;
 
-use super::learning::{Curve, CurvePoint, SeedCurve};
+use serde::Serialize;
+
+use super::frame::{self, PLOT, SIZE};
+use super::learning::{Curve, SeedCurve};
 use super::numbers::{fixed, plural};
 use super::schema::Report;
-use super::svg::{Anchor, COLOURS, Scale, Svg, shortened};
-
-const WIDTH: f64 = 360.0;
-const PLOT: [[f64; 2]; 2] = [[44.0, 348.0], [198.0, 34.0]];
+use super::svg::{COLOURS, Scale, Svg};
+use super::{Mark, StageCost};
 
 /// What a learning curve shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
     /// Win rate on validation prompts.
     WinRate,
-    /// Sequence KL to the reference.
-    Kl,
     /// Mean reward by the variant's own reward model.
     Reward,
+    /// Sequence KL to the reference.
+    Kl,
     /// Mean response length.
     Length,
-    /// The reward that is optimised, over the distance from the reference.
-    RewardByKl,
-    /// The judge's score over the same distance: where it falls and the reward rises, the reward is over-optimised.
-    ScoreByKl,
 }
 
 impl Metric {
     /// All of them, in the order of the report.
-    pub const ALL: [Self; 6] = [Self::WinRate, Self::Kl, Self::Reward, Self::Length, Self::RewardByKl, Self::ScoreByKl];
+    pub const ALL: [Self; 4] = [Self::WinRate, Self::Reward, Self::Kl, Self::Length];
 
     /// Its name in files.
     pub const fn key(self) -> &'static str {
@@ -41,8 +38,16 @@ impl Metric {
             Self::Kl => "kl_nats",
             Self::Reward => "mean_reward",
             Self::Length => "mean_length",
-            Self::RewardByKl => "mean_reward-by-kl",
-            Self::ScoreByKl => "mean_score-by-kl",
+        }
+    }
+
+    /// Its name in `docs/METRICS.md`.
+    pub const fn definition(self) -> &'static str {
+        match self {
+            Self::WinRate => "win_rate",
+            Self::Kl => "kl_nats",
+            Self::Reward => "reward",
+            Self::Length => "length",
         }
     }
 
@@ -51,35 +56,9 @@ impl Metric {
         match self {
             Self::WinRate => "Win rate on validation prompts (%)",
             Self::Kl => "KL to the reference (nats per response)",
-            Self::Reward => "Mean reward (SD of the reference's return)",
-            Self::Length => "Mean length (tokens)",
-            Self::RewardByKl => "Optimised: mean reward (SD)",
-            Self::ScoreByKl => "Wanted: mean score by the judge",
+            Self::Reward => "Reward in training (SD)",
+            Self::Length => "Response length in training (tokens)",
         }
-    }
-
-    fn of(self, point: &CurvePoint) -> Option<f64> {
-        match self {
-            Self::WinRate => point.win_rate.map(|share| 100.0 * share),
-            Self::Kl => point.kl_nats,
-            Self::Reward | Self::RewardByKl => point.mean_reward,
-            Self::Length => point.mean_length,
-            Self::ScoreByKl => point.mean_score,
-        }
-    }
-
-    /// What it is drawn over.
-    const fn axis(self) -> &'static str {
-        if self.is_by_kl() { "square root of the KL (nats per response)" } else { "PPO steps" }
-    }
-
-    const fn is_by_kl(self) -> bool {
-        matches!(self, Self::RewardByKl | Self::ScoreByKl)
-    }
-
-    /// Where a point stands on that axis. A KL that its estimator puts below zero is none.
-    fn along(self, point: &CurvePoint) -> Option<f64> {
-        if self.is_by_kl() { point.kl_nats.map(|kl| kl.max(0.0).sqrt()) } else { Some(point.step as f64) }
     }
 
     /// A level to measure by, where there is one.
@@ -87,84 +66,188 @@ impl Metric {
         match self {
             Self::WinRate => Some(50.0),
             Self::Length => report.sft.mean_length,
-            Self::Kl | Self::Reward | Self::RewardByKl | Self::ScoreByKl => None,
+            Self::Kl | Self::Reward => None,
         }
     }
+
+    /// Whether training measured it at every iteration, so that it is smoothed.
+    pub const fn is_training(self) -> bool {
+        !matches!(self, Self::WinRate)
+    }
+}
+
+/// What the page's script draws a chart from.
+#[derive(Serialize)]
+pub struct Data {
+    heading: &'static str,
+    guide: Option<f64>,
+    smoothed: bool,
+    series: Vec<SeriesData>,
+}
+
+#[derive(Serialize)]
+struct SeriesData {
+    name: String,
+    /// The number of its colour and mark.
+    index: usize,
+    seeds: Vec<Vec<Sample>>,
+}
+
+/// Step, tokens, seconds, KL and value of one measurement.
+type Sample = [Option<f64>; 5];
+
+/// The measurements behind the chart of `metric` at `budget`; none where nothing was measured.
+pub fn data(report: &Report, budget: usize, metric: Metric) -> Option<Data> {
+    let names = report.names();
+    let series = |curve: &Curve| SeriesData {
+        name: curve.variant.clone(),
+        index: position(&names, &curve.variant),
+        seeds: curve.seeds.iter().map(|seed| samples(report, seed, metric)).collect(),
+    };
+    let series = report.curves.iter().filter(|curve| curve.budget == budget).map(series);
+    let series: Vec<SeriesData> = series.filter(|s| s.seeds.iter().any(|seed| !seed.is_empty())).collect();
+    let known = !series.is_empty();
+    known.then(|| Data {
+        heading: metric.heading(),
+        guide: metric.guide(report),
+        smoothed: metric.is_training(),
+        series,
+    })
+}
+
+fn samples(report: &Report, seed: &SeedCurve, metric: Metric) -> Vec<Sample> {
+    let stage = report.stages.iter().find(|stage| !seed.stage.is_empty() && stage.label == seed.stage);
+    let sample = |step: usize, tokens: Option<f64>, kl: Option<f64>, value: Option<f64>| -> Option<Sample> {
+        let seconds = stage.and_then(|stage| seconds(stage, step));
+        Some([Some(step as f64), tokens, seconds, kl, Some(value?)].map(|x| x.map(rounded)))
+    };
+    // Reports of earlier versions know only what was measured between evaluations.
+    if metric.is_training() && !seed.training.is_empty() {
+        let of = |point: &super::TrainingPoint| {
+            let value = match metric {
+                Metric::Kl => point.kl_nats,
+                Metric::Length => point.length,
+                Metric::WinRate | Metric::Reward => point.reward,
+            };
+            sample(point.step, point.tokens, point.kl_nats, value)
+        };
+        return seed.training.iter().filter_map(of).collect();
+    }
+    let of = |point: &super::CurvePoint| {
+        let value = match metric {
+            Metric::WinRate => point.win_rate.map(|share| 100.0 * share),
+            Metric::Kl => point.kl_nats,
+            Metric::Reward => point.mean_reward,
+            Metric::Length => point.mean_length,
+        };
+        sample(point.step, point.tokens, point.kl_nats, value)
+    };
+    seed.points.iter().filter_map(of).collect()
+}
+
+/// To five digits: more cannot be seen, and the page is smaller.
+fn rounded(x: f64) -> f64 {
+    let digits = 4 - x.abs().max(1e-9).log10().floor() as i32;
+    let scale = 10_f64.powi(digits.clamp(0, 8));
+    (x * scale).round() / scale
+}
+
+/// When a stage had done `step` steps, between its marks; not before the first one of a stage that was resumed.
+fn seconds(stage: &StageCost, step: usize) -> Option<f64> {
+    let marks = &stage.marks;
+    let stride = marks.windows(2).map(|pair| pair[1].step - pair[0].step).max().unwrap_or(1);
+    let began = marks.first().filter(|first| first.step <= stride).map(|_| Mark { step: 0, seconds: 0.0 });
+    let all: Vec<Mark> = began.into_iter().chain(marks.iter().copied()).collect();
+    let after = all.iter().position(|mark| mark.step >= step)?;
+    let (later, earlier) = (all[after], all[after.saturating_sub(1)]);
+    if later.step == step {
+        return Some(later.seconds);
+    }
+    let share = (step.checked_sub(earlier.step)?) as f64 / (later.step - earlier.step) as f64;
+    (after > 0).then_some(earlier.seconds + share * (later.seconds - earlier.seconds))
+}
+
+/// Iterations between evaluations of the recipe: what training's own measurements are smoothed over.
+pub fn window(report: &Report) -> usize {
+    let seeds = report.curves.iter().flat_map(|curve| &curve.seeds);
+    let gaps = seeds.filter_map(|seed| match seed.points.as_slice() {
+        [first, second, ..] => Some(second.step - first.step),
+        [only] => Some(only.step),
+        [] => None,
+    });
+    gaps.min().unwrap_or(1).clamp(1, 50) / 2 + 1
 }
 
 /// The chart of `metric` at `budget`; none where nothing was measured.
 pub fn chart(report: &Report, budget: usize, metric: Metric) -> Option<Svg> {
-    let names = report.names();
-    let series: Vec<(usize, Series)> = report
-        .curves
-        .iter()
-        .filter(|curve| curve.budget == budget)
-        .map(|curve| (position(&names, &curve.variant), Series::of(curve, metric)))
-        .filter(|(_, series)| !series.mean.is_empty())
-        .collect();
-    if series.is_empty() {
-        return None;
-    }
-    let [x, y] = scales(&series, metric.guide(report));
-    let legend_rows = series.len().div_ceil(2);
-    let height = 236.0 + 16.0 * legend_rows as f64;
+    let data = data(report, budget, metric)?;
+    let window = if metric.is_training() && report.curves.iter().any(|c| c.seeds.iter().any(|s| !s.training.is_empty()))
+    {
+        window(report)
+    } else {
+        1
+    };
+    let series: Vec<Series> = data.series.iter().map(|series| Series::of(series, window)).collect();
+    let [x, y] = scales(&series, data.guide);
     let title = format!("{}, {}", metric.heading(), plural(budget, "annotation"));
-    let mut svg = Svg::new(WIDTH, height, &title, &describe(report, budget, metric, &series));
-    axes(&mut svg, metric, x, y);
-    if let Some(level) = metric.guide(report).filter(|&level| y.holds(level)) {
+    let description = describe(metric, budget, &series, data.guide);
+    let mut svg = Svg::new(SIZE[0], frame::height(series.len()), &title, &description);
+    svg.begin("plot");
+    frame::axes(&mut svg, metric.heading(), "PPO steps", x, y);
+    if let Some(level) = data.guide.filter(|&level| y.holds(level)) {
         svg.line("guide", [PLOT[0][0], y.at(level)], [PLOT[0][1], y.at(level)]);
     }
-    for (index, series) in &series {
-        series.draw(&mut svg, *index, x, y);
+    for series in &series {
+        series.draw(&mut svg, x, y);
     }
-    for (place, (index, series)) in series.iter().enumerate() {
-        let (left, top) = (PLOT[0][0] + 156.0 * (place % 2) as f64, 246.0 + 16.0 * (place / 2) as f64);
-        svg.line(&format!("interval s{}", index % COLOURS), [left, top - 4.0], [left + 18.0, top - 4.0]);
-        svg.mark(*index, [left + 9.0, top - 4.0], 3.0);
-        svg.text("", [left + 24.0, top], Anchor::Start, &shortened(&series.name, 21));
-    }
+    svg.end();
+    frame::legend(&mut svg, series.iter().map(|series| (series.index, series.name.as_str())));
     Some(svg)
 }
 
 /// The position of `name` in the recipe; what the results do not know comes last.
 pub fn position(names: &[&str], name: &str) -> usize {
-    names.iter().position(|n| *n == name).unwrap_or(names.len())
+    // Of several reward models of one variant, `name/category`, each has the variant's place.
+    let whole = name.split('/').next().unwrap_or(name);
+    let place = |wanted: &str| names.iter().position(|name| *name == wanted);
+    place(name).or_else(|| place(whole)).unwrap_or(names.len())
 }
 
 /// One variant's lines in data coordinates.
 struct Series {
     name: String,
+    index: usize,
     seeds: Vec<Vec<[f64; 2]>>,
     mean: Vec<[f64; 2]>,
     band: Vec<(f64, [f64; 2])>,
 }
 
 impl Series {
-    fn of(curve: &Curve, metric: Metric) -> Self {
-        let line = |seed: &SeedCurve| -> Vec<(usize, [f64; 2])> {
-            seed.points.iter().filter_map(|p| Some((p.step, [metric.along(p)?, metric.of(p)?]))).collect()
+    fn of(data: &SeriesData, window: usize) -> Self {
+        let line = |seed: &Vec<Sample>| -> Vec<[f64; 2]> {
+            let points: Vec<[f64; 2]> =
+                seed.iter().filter_map(|[step, .., value]| Some([(*step)?, (*value)?])).collect();
+            smoothed(&points, window)
         };
-        let seeds: Vec<Vec<(usize, [f64; 2])>> = curve.seeds.iter().map(line).collect();
-        let steps: BTreeSet<usize> = seeds.iter().flatten().map(|(step, _)| *step).collect();
+        let seeds: Vec<Vec<[f64; 2]>> = data.seeds.iter().map(line).collect();
+        let steps: BTreeSet<u64> = seeds.iter().flatten().map(|[step, _]| step.to_bits()).collect();
         let (mut mean, mut band) = (Vec::new(), Vec::new());
-        for step in steps {
-            let here = || seeds.iter().flatten().filter(|(other, _)| *other == step).map(|(_, point)| point);
-            let (along, _) = mean_and_spread(&here().map(|[along, _]| *along).collect::<Vec<_>>());
-            let (centre, spread) = mean_and_spread(&here().map(|[_, value]| *value).collect::<Vec<_>>());
-            mean.push([along, centre]);
+        for step in steps.into_iter().map(f64::from_bits) {
+            let here = seeds.iter().flatten().filter(|[other, _]| other.to_bits() == step.to_bits());
+            let (centre, spread) = mean_and_spread(&here.map(|[_, value]| *value).collect::<Vec<_>>());
+            mean.push([step, centre]);
             if let Some(spread) = spread {
-                band.push((along, [centre - spread, centre + spread]));
+                band.push((step, [centre - spread, centre + spread]));
             }
         }
-        let seeds = seeds.into_iter().map(|points| points.into_iter().map(|(_, point)| point).collect()).collect();
-        Self { name: curve.variant.clone(), seeds, mean, band }
+        Self { name: data.name.clone(), index: data.index, seeds, mean, band }
     }
 
-    fn draw(&self, svg: &mut Svg, index: usize, x: Scale, y: Scale) {
+    fn draw(&self, svg: &mut Svg, x: Scale, y: Scale) {
         let place = |points: &[[f64; 2]]| points.iter().map(|[s, v]| [x.at(*s), y.at(*v)]).collect::<Vec<_>>();
         let upper = self.band.iter().map(|(step, [_, high])| [*step, *high]);
         let lower = self.band.iter().rev().map(|(step, [low, _])| [*step, *low]);
-        let colour = index % COLOURS;
+        let colour = self.index % COLOURS;
         svg.polygon(&format!("band s{colour}"), &place(&upper.chain(lower).collect::<Vec<_>>()));
         if self.seeds.len() > 1 {
             for seed in &self.seeds {
@@ -174,57 +257,48 @@ impl Series {
         let mean = place(&self.mean);
         svg.polyline(&format!("mean s{colour}"), &mean);
         // Every iteration measured would make a chain of marks out of the line.
-        let stride = mean.len().div_ceil(12);
-        mean.iter().step_by(stride).for_each(|point| svg.mark(index, *point, 2.6));
+        let stride = mean.len().div_ceil(12).max(1);
+        mean.iter().rev().step_by(stride).for_each(|point| svg.mark(self.index, *point, 2.6));
     }
 }
 
+/// Each value as the mean of itself and those before it, `window` in all.
+fn smoothed(points: &[[f64; 2]], window: usize) -> Vec<[f64; 2]> {
+    let at = |i: usize| {
+        let from = (i + 1).saturating_sub(window.max(1));
+        let recent = &points[from..=i];
+        [points[i][0], recent.iter().map(|[_, value]| value).sum::<f64>() / recent.len() as f64]
+    };
+    (0..points.len()).map(at).collect()
+}
+
 /// The mean and, from two values on, the sample standard deviation.
-fn mean_and_spread(values: &[f64]) -> (f64, Option<f64>) {
+pub fn mean_and_spread(values: &[f64]) -> (f64, Option<f64>) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
     (mean, (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()))
 }
 
-fn scales(series: &[(usize, Series)], guide: Option<f64>) -> [Scale; 2] {
-    let points = || series.iter().flat_map(|(_, s)| s.seeds.iter().flatten().chain(&s.mean));
-    let bands = series.iter().flat_map(|(_, s)| s.band.iter().flat_map(|(_, ends)| *ends));
+fn scales(series: &[Series], guide: Option<f64>) -> [Scale; 2] {
+    let points = || series.iter().flat_map(|s| s.seeds.iter().flatten().chain(&s.mean));
+    let bands = series.iter().flat_map(|s| s.band.iter().flat_map(|(_, ends)| *ends));
     let last = points().map(|[step, _]| *step).fold(0.0, f64::max).max(1.0);
     let x = Scale::between([0.0, last], PLOT[0]);
     [x, Scale::over(points().map(|[_, value]| *value).chain(bands).chain(guide), PLOT[1])]
 }
 
-fn axes(svg: &mut Svg, metric: Metric, x: Scale, y: Scale) {
-    let [[left, right], [bottom, top]] = PLOT;
-    svg.text("head", [6.0, 18.0], Anchor::Start, metric.heading());
-    for (value, label) in y.ticks() {
-        svg.line("grid", [left, y.at(value)], [right, y.at(value)]);
-        svg.text("", [left - 6.0, y.at(value) + 4.0], Anchor::End, &label);
-    }
-    for (value, label) in x.ticks() {
-        svg.line("axis", [x.at(value), bottom], [x.at(value), bottom + 4.0]);
-        svg.text("", [x.at(value), bottom + 16.0], Anchor::Middle, &label);
-    }
-    svg.line("axis", [left, bottom], [right, bottom]);
-    svg.line("axis", [left, bottom], [left, top]);
-    svg.text("", [right, bottom + 30.0], Anchor::End, metric.axis());
-}
-
-fn describe(report: &Report, budget: usize, metric: Metric, series: &[(usize, Series)]) -> String {
+fn describe(metric: Metric, budget: usize, series: &[Series], guide: Option<f64>) -> String {
     let ends: Vec<String> = series
         .iter()
-        .filter_map(|(_, s)| s.mean.last().map(|[at, value]| format!("{} {value:.1} at {}", s.name, fixed(*at, 1))))
+        .filter_map(|s| s.mean.last().map(|[at, value]| format!("{} {value:.1} at {}", s.name, fixed(*at, 0))))
         .collect();
-    let guide = match metric.guide(report) {
-        Some(level) => format!(" The dashed line is the reference's level, {level:.1}."),
-        None => String::new(),
-    };
+    let guide =
+        guide.map_or_else(String::new, |level| format!(" The dashed line is the reference's level, {level:.1}."));
     format!(
-        "{} over {} at {}: thin lines are seeds, thick lines their means, bands one standard deviation. Last \
-         means: {}.{guide}",
+        "{} over PPO steps at {}: thin lines are seeds, thick lines their means, bands one standard deviation. Last means: \
+         {}.{guide}",
         metric.heading(),
-        metric.axis(),
         plural(budget, "annotation"),
         ends.join(", ")
     )
@@ -261,23 +335,31 @@ mod tests {
     }
 
     #[test]
-    fn over_optimisation_is_drawn_over_the_root_of_the_kl() {
-        let mut report = report();
-        for (i, point) in report.curves[0].seeds[0].points.iter_mut().enumerate() {
-            point.kl_nats = Some((i * i) as f64 - 1.0);
-        }
-        let series = Series::of(&report.curves[0], Metric::ScoreByKl);
-        let roots: Vec<f64> = series.seeds[0].iter().take(3).map(|[along, _]| *along).collect();
-        assert_eq!(roots, [0.0, 0.0, 3.0_f64.sqrt()]);
-        let found = chart(&report, 1000, Metric::RewardByKl).unwrap().inline();
-        assert!(found.contains("square root of the KL") && !found.contains("PPO steps"));
+    fn smoothing_looks_back_only() {
+        let points = [[1.0, 2.0], [2.0, 4.0], [3.0, 9.0]];
+        assert_eq!(smoothed(&points, 2), [[1.0, 2.0], [2.0, 3.0], [3.0, 6.5]]);
+        assert_eq!(smoothed(&points, 1), points);
+    }
+
+    #[test]
+    fn times_lie_between_marks_and_not_before_a_resumption() {
+        let marks = |all: &[(usize, f64)]| all.iter().map(|&(step, seconds)| Mark { step, seconds }).collect();
+        let stage = |all| StageCost { marks: marks(all), ..StageCost::default() };
+        let whole = stage(&[(2, 10.0), (4, 30.0)]);
+        assert_eq!(
+            [1, 2, 3, 4, 5].map(|step| seconds(&whole, step)),
+            [Some(5.0), Some(10.0), Some(20.0), Some(30.0), None]
+        );
+        let resumed = stage(&[(40, 1.0), (42, 3.0)]);
+        assert_eq!([1, 39, 41].map(|step| seconds(&resumed, step)), [None, None, Some(2.0)]);
     }
 
     #[test]
     fn what_was_not_measured_has_no_chart() {
         let mut report = report();
-        for point in report.curves.iter_mut().flat_map(|c| &mut c.seeds).flat_map(|s| &mut s.points) {
-            point.mean_reward = None;
+        for seed in report.curves.iter_mut().flat_map(|c| &mut c.seeds) {
+            seed.training.iter_mut().for_each(|point| point.reward = None);
+            seed.points.iter_mut().for_each(|point| point.mean_reward = None);
         }
         assert!(chart(&report, 1000, Metric::Reward).is_none() && chart(&report, 77, Metric::Kl).is_none());
     }

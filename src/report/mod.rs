@@ -1,17 +1,23 @@
-//! Renders a finished experiment: terminal table, `report.md`, `index.html`, `report.json`, parquet.
+//! Renders a finished experiment: terminal table, `report.md`, `index.html`, `report.json`, LaTeX tables, parquet.
 //!
 //! Everything is made from one [`Report`], so that all renderings say the same. Collecting a report from stored results is
 //! left to `stage`, estimating its numbers to `eval`.
 
+mod browser;
 mod costs;
 mod curves;
+mod distributions;
 mod dots;
+mod frame;
+mod frontier;
 mod heat;
 mod learning;
 mod lookup;
 mod material;
 mod numbers;
+mod page;
 mod parquet;
+mod reliability;
 mod render;
 mod reward_models;
 mod rounds;
@@ -19,9 +25,13 @@ mod rounds;
 mod sample;
 mod samples;
 mod schema;
+mod spark;
 mod svg;
 pub mod sweep;
-mod table;
+mod tables;
+mod terminal;
+mod text;
+mod timeline;
 mod verdict;
 mod view;
 
@@ -33,17 +43,18 @@ use anyhow::{Context, Result};
 pub use costs::*;
 pub use learning::*;
 pub use material::*;
+pub use render::render_own;
 pub use reward_models::*;
 pub use rounds::{Gain, RoundResult};
 pub use samples::*;
 pub use schema::*;
-pub use table::terminal_table;
+pub use terminal::terminal_table;
 pub use verdict::verdict;
 
 /// Writes all renderings of `report` into `dir`, which is made if need be.
 ///
-/// The files are `report.json`, `report.md`, `index.html`, the charts as `.svg`, and `variants.parquet`,
-/// `comparisons.parquet`, `curves.parquet`. Equal reports give equal bytes.
+/// The files are `report.json`, `report.md`, `index.html`, the charts as `.svg`, the tables as `tables/*.tex`, and
+/// `variants.parquet`, `comparisons.parquet`, `curves.parquet`. Equal reports give equal bytes.
 ///
 /// # Errors
 /// A number is infinite or not a number; a file cannot be written.
@@ -59,12 +70,24 @@ pub fn write(report: &Report, dir: &Path) -> Result<()> {
         fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))
     };
     save("report.json", &format!("{json}\n"))?;
-    save("report.md", &render::markdown(&view)?)?;
-    save("index.html", &render::html(&view)?)?;
-    for chart in view.curves.iter().flat_map(|group| &group.charts).chain(&view.dots) {
+    save("report.md", &render::render("report.md", &view)?)?;
+    save("index.html", &render::render("report.html", &view)?)?;
+    for chart in view.charts() {
         save(&chart.file, &chart.standalone)?;
     }
+    write_tables(view.tables(), dir)?;
     parquet::write(&report, dir)
+}
+
+/// Writes every table as `tables/<id>.tex` below `dir`.
+fn write_tables<'a>(all: impl Iterator<Item = &'a tables::Table>, dir: &Path) -> Result<()> {
+    let folder = dir.join("tables");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+    for table in all {
+        let path = folder.join(format!("{}.tex", table.id));
+        fs::write(&path, tables::tex(table)).with_context(|| format!("cannot write `{}`", path.display()))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -78,7 +101,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         write(report, dir.path()).unwrap();
         let name = |entry: &fs::DirEntry| entry.file_name().into_string().unwrap();
-        let entries = fs::read_dir(dir.path()).unwrap().map(Result::unwrap);
+        let entries = fs::read_dir(dir.path()).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file());
         entries.map(|entry| (name(&entry), fs::read(entry.path()).unwrap())).collect()
     }
 

@@ -1,33 +1,93 @@
-//! `report.md` and `index.html` from the templates.
+//! Templates: the report's own, and those of users.
 //!
-//! The templates hold all wording and markup; whatever comes from data is escaped on its way in. Writing files is left to
-//! the room's `write`.
+//! The templates hold all wording and markup; whatever comes from data is made visible and escaped on its way in. Writing files
+//! is left to the room's `write`.
 
-use anyhow::{Context, Result};
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{Environment, UndefinedBehavior, Value};
+use minijinja::{AutoEscape, Environment, Output, State, UndefinedBehavior, Value, escape_formatter};
 use serde::Serialize;
 
 use super::numbers;
-use super::svg;
-use super::view::View;
+use super::page;
+use super::text::{escape, visible};
 
-/// The Markdown rendering.
-pub fn markdown(view: &View) -> Result<String> {
-    render("report.md", view)
-}
+/// The templates, by name.
+const TEMPLATES: [(&str, &str); 20] = [
+    ("base.html", include_str!("templates/base.html")),
+    ("chart.css", include_str!("templates/chart.css")),
+    ("macros.html", include_str!("templates/macros.html")),
+    ("macros.md", include_str!("templates/macros.md")),
+    ("page.css", include_str!("templates/page.css")),
+    ("page.js", include_str!("templates/page.js")),
+    ("report.html", include_str!("templates/report.html")),
+    ("report.md", include_str!("templates/report.md")),
+    ("section/verdict.html", include_str!("templates/section/verdict.html")),
+    ("section/win_rates.html", include_str!("templates/section/win_rates.html")),
+    ("section/curves.html", include_str!("templates/section/curves.html")),
+    ("section/models.html", include_str!("templates/section/models.html")),
+    ("section/tokens.html", include_str!("templates/section/tokens.html")),
+    ("section/samples.html", include_str!("templates/section/samples.html")),
+    ("section/recipe.html", include_str!("templates/section/recipe.html")),
+    ("section/cost.html", include_str!("templates/section/cost.html")),
+    ("section/data.html", include_str!("templates/section/data.html")),
+    ("section/provenance.html", include_str!("templates/section/provenance.html")),
+    ("sweep.html", include_str!("templates/sweep.html")),
+    ("sweep.md", include_str!("templates/sweep.md")),
+];
 
-/// The page, in one file without references to others.
-pub fn html(view: &View) -> Result<String> {
-    render("index.html", view)
-}
-
-/// `view` through the template of that name.
+/// `view` through the report's own template of that name.
 pub fn render(template: &str, view: &impl Serialize) -> Result<String> {
     let environment = environment()?;
     let text = environment.get_template(template)?.render(Serde(view));
     text.with_context(|| format!("cannot render `{template}`"))
+}
+
+/// A report, given as JSON, through the template of a user at `path`: its fields by their names, and all of it as `report`. The
+/// template may include or extend others of its folder, and those of the report itself.
+///
+/// # Errors
+/// When a template cannot be read, is none, or asks for what is not there; the message has its line.
+pub fn render_own(path: &Path, report: &serde_json::Value) -> Result<String> {
+    let mut environment = environment()?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let shown = path.display();
+    let own = std::fs::read_to_string(path).with_context(|| format!("cannot read the template `{shown}`"))?;
+    let others = std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    for other in others.filter(|other| other != path && is_template(other)) {
+        let other_name = other.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if let Ok(text) = std::fs::read_to_string(&other) {
+            // One that is broken matters only where it is used.
+            let _ = environment.add_template_owned(other_name, text);
+        }
+    }
+    let readable = |error: minijinja::Error| anyhow!("template `{shown}`: {}", described(&error));
+    environment.add_template_owned(name.clone(), own).map_err(readable)?;
+    let mut context = report.clone();
+    if let Some(fields) = context.as_object_mut() {
+        fields.insert("report".to_owned(), report.clone());
+    }
+    environment.get_template(&name).and_then(|template| template.render(Serde(&context))).map_err(readable)
+}
+
+fn is_template(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|ending| ["jinja", "j2", "html", "md", "tex", "css"].iter().any(|known| ending == *known))
+}
+
+/// An error with its line and its causes.
+fn described(error: &minijinja::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 fn environment() -> Result<Environment<'static>> {
@@ -35,33 +95,44 @@ fn environment() -> Result<Environment<'static>> {
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build()?;
     environment.set_syntax(syntax);
-    environment.add_template("index.html", include_str!("templates/index.html"))?;
-    environment.add_template("page.css", include_str!("templates/page.css"))?;
-    environment.add_template("sweep.html", include_str!("templates/sweep.html"))?;
-    environment.add_template("sweep.md", include_str!("templates/sweep.md"))?;
-    environment.add_template("report.md", include_str!("templates/report.md"))?;
+    environment.set_formatter(formatter);
+    environment.set_auto_escape_callback(|name| {
+        let plain = name.strip_suffix(".jinja").or_else(|| name.strip_suffix(".j2")).unwrap_or(name);
+        let is_markup = [".html", ".htm", ".xml", ".svg"].iter().any(|ending| plain.ends_with(ending));
+        if is_markup { AutoEscape::Html } else { AutoEscape::None }
+    });
+    for (name, text) in TEMPLATES {
+        environment.add_template(name, text)?;
+    }
+    let known = |x: Option<String>| x.unwrap_or_else(|| numbers::UNKNOWN.to_owned());
     environment.add_filter("percent", numbers::optional_percent);
     environment.add_filter("fixed", numbers::optional);
-    environment.add_filter("p_value", |x: Option<f64>| x.map_or_else(|| numbers::UNKNOWN.to_owned(), numbers::p_value));
-    environment
-        .add_filter("count", |x: Option<usize>| x.map_or_else(|| numbers::UNKNOWN.to_owned(), |n| n.to_string()));
-    environment
-        .add_filter("shortest", |x: Option<f64>| x.map_or_else(|| numbers::UNKNOWN.to_owned(), numbers::shortest));
-    environment
-        .add_filter("duration", |x: Option<f64>| x.map_or_else(|| numbers::UNKNOWN.to_owned(), numbers::duration));
-    environment.add_filter("mebibytes", |x: Option<u64>| {
-        x.map_or_else(|| numbers::UNKNOWN.to_owned(), |n| format!("{} MiB", n >> 20))
-    });
+    environment.add_filter("p_value", move |x: Option<f64>| known(x.map(numbers::p_value)));
+    environment.add_filter("count", move |x: Option<usize>| known(x.map(|n| n.to_string())));
+    environment.add_filter("shortest", move |x: Option<f64>| known(x.map(numbers::shortest)));
+    environment.add_filter("duration", move |x: Option<f64>| known(x.map(numbers::duration)));
+    environment.add_filter("mebibytes", move |x: Option<u64>| known(x.map(|n| format!("{} MiB", n >> 20))));
     environment.add_filter("plural", |n: usize, thing: &str| numbers::plural(n, thing));
     environment.add_filter("prose", |text: &str| Value::from_safe_string(prose(text)));
+    environment.add_filter("island", |value: Value| page::island(&value).map(Value::from_safe_string));
     environment.add_filter("cell", |text: &str| cell(text));
     environment.add_filter("fenced", |text: &str| fenced(text));
+    environment.add_function("metrics", || Value::from_safe_string(page::metrics()));
+    environment.add_global("script_hash", page::SCRIPT_HASH);
     Ok(environment)
+}
+
+/// Texts are made visible before they are escaped.
+fn formatter(out: &mut Output, state: &mut State, value: &Value) -> Result<(), minijinja::Error> {
+    match (value.as_str(), state.auto_escape(), value.is_safe()) {
+        (Some(text), AutoEscape::Html, false) => Ok(out.write_str(&escape(text))?),
+        _ => escape_formatter(out, state, value),
+    }
 }
 
 /// A sentence as HTML: escaped, with what stands between backticks as code.
 fn prose(text: &str) -> String {
-    let parts: Vec<String> = text.split('`').map(svg::escape).collect();
+    let parts: Vec<String> = text.split('`').map(escape).collect();
     let last = parts.len() - 1;
     let part = |(at, part): (usize, &String)| match (at % 2 == 1, at == last) {
         (true, false) => format!("<code>{part}</code>"),
@@ -75,12 +146,12 @@ fn prose(text: &str) -> String {
 /// `text` as one Markdown table cell or list item: shown as it is, on one line.
 fn cell(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in visible(text).chars() {
         match c {
             '<' => escaped.push_str("&lt;"),
             '&' => escaped.push_str("&amp;"),
             '\n' | '\r' => escaped.push(' '),
-            '\\' | '|' | '*' | '_' | '[' | ']' | '~' | '#' => escaped.extend(['\\', c]),
+            '\\' | '|' | '*' | '_' | '[' | ']' | '~' | '#' | '`' => escaped.extend(['\\', c]),
             c => escaped.push(c),
         }
     }
@@ -89,6 +160,7 @@ fn cell(text: &str) -> String {
 
 /// `text` as a Markdown code block, with a fence longer than any run of backticks in it.
 fn fenced(text: &str) -> String {
+    let text = visible(text);
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);
     format!("{fence}text\n{}\n{fence}", text.trim_end_matches('\n'))
@@ -100,17 +172,23 @@ mod tests {
     use crate::report::sample::{HOSTILE, report};
     use crate::report::view::view;
 
+    fn rendered(report: &crate::report::Report) -> (String, String) {
+        let view = view(report);
+        (render("report.html", &view).unwrap(), render("report.md", &view).unwrap())
+    }
+
     #[test]
     fn sections_stand_in_their_order() {
-        let report = report();
-        let (page, text) = (html(&view(&report)).unwrap(), markdown(&view(&report)).unwrap());
+        let (page, text) = rendered(&report());
         let sections = [
             "Verdict",
             "Win rates",
             "Learning curves",
+            "Reward against KL",
             "Reward models",
-            "Token rewards",
+            "Token heat maps",
             "Sample responses",
+            "Ablation",
             "Recipe",
             "Cost",
             "Data",
@@ -132,26 +210,30 @@ mod tests {
         report.curves[0].variant = HOSTILE.to_owned();
         report.heatmaps[0].tokens[0] = HOSTILE.to_owned();
         report.warnings.push(HOSTILE.to_owned());
-        let page = html(&view(&report)).unwrap();
-        assert!(!page.contains("<script") && !page.contains("<img"), "text became markup");
+        let (page, _) = rendered(&report);
+        assert_eq!(page.matches("<script").count(), 2, "the page's own data and script");
+        assert_eq!(page.matches("</script").count(), 2);
+        assert!(!page.contains("<img"), "text became markup");
         assert!(page.contains("&lt;script&gt;alert("), "the text itself must be there");
-        let names = page.matches("xmlns=\"http://www.w3.org/2000/svg\"").count();
-        assert_eq!(page.matches("://").count(), names, "the page must load nothing");
+        assert!(page.contains("␛[31m") && page.contains("⟨U+202E⟩"), "what cannot be seen is spelled out");
+        assert!(!page.contains(['\u{1b}', '\u{202e}']));
     }
 
     #[test]
     fn markdown_shows_hostile_text_and_keeps_its_tables() {
         let mut report = report();
         report.variants[0].name = "a|b<i>".to_owned();
-        let text = markdown(&view(&report)).unwrap();
+        let (_, text) = rendered(&report);
         assert!(text.contains("a\\|b&lt;i>"), "{text}");
-        assert!(text.contains(&format!("````text\n{HOSTILE}\n````")), "the fence must outlast the text's backticks");
+        let fence = text.lines().find(|line| line.starts_with("````")).unwrap();
+        assert!(fence.starts_with("````text"), "the fence must outlast the text's backticks");
+        assert!(!text.contains(['\u{1b}', '\u{202e}']));
     }
 
     #[test]
     fn the_page_holds_the_numbers_of_the_report() {
         let report = report();
-        let (page, text) = (html(&view(&report)).unwrap(), markdown(&view(&report)).unwrap());
+        let (page, text) = rendered(&report);
         for v in &report.variants {
             for shown in [
                 numbers::percent(v.win_rate),
@@ -170,6 +252,16 @@ mod tests {
     }
 
     #[test]
+    fn every_link_in_the_page_leads_to_its_definition() {
+        let (page, _) = rendered(&report());
+        let targets: std::collections::BTreeSet<&str> =
+            page.split("href=\"#").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert!(targets.len() > 40, "{targets:?}");
+        let missing: Vec<_> = targets.iter().filter(|target| !page.contains(&format!("id=\"{target}\""))).collect();
+        assert!(missing.is_empty(), "no definition of {missing:?}");
+    }
+
+    #[test]
     fn code_in_sentences_is_marked_up_and_nothing_else() {
         assert_eq!(prose("`a<b` wins `c"), "<code>a&lt;b</code> wins `c");
         assert_eq!(prose("<i>plain</i>"), "&lt;i&gt;plain&lt;/i&gt;");
@@ -177,8 +269,26 @@ mod tests {
 
     #[test]
     fn an_empty_report_still_renders() {
-        let report = crate::report::Report::default();
-        assert!(html(&view(&report)).unwrap().contains("<h2"));
-        assert!(markdown(&view(&report)).unwrap().contains("## Verdict"));
+        let (page, text) = rendered(&crate::report::Report::default());
+        assert!(page.contains("<h2") && text.contains("## Verdict"));
+    }
+
+    #[test]
+    fn a_users_template_has_the_fields_and_its_neighbours() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("mine.html.jinja");
+        std::fs::write(dir.path().join("row.html.jinja"), "<td>{{ v.name }}: {{ v.win_rate|percent }}</td>\n").unwrap();
+        std::fs::write(&own, "{% for v in variants[:1] %}{% include 'row.html.jinja' %}{% endfor %}{{ report.judge }}")
+            .unwrap();
+        let mut report = report();
+        report.variants[0].name = "<b>".to_owned();
+        let json = serde_json::to_value(&report).unwrap();
+        let text = render_own(&own, &json).unwrap();
+        assert_eq!(text, "<td>&lt;b&gt;: 65.5</td>\noracle: fewer faults win, equal counts draw");
+        std::fs::write(&own, "one\n{{ nothing.here }}").unwrap();
+        let error = render_own(&own, &json).unwrap_err().to_string();
+        assert!(error.contains("mine.html.jinja:2") && error.contains("undefined"), "{error}");
+        std::fs::write(&own, "{% if %}").unwrap();
+        assert!(render_own(&own, &json).unwrap_err().to_string().contains("syntax error"));
     }
 }

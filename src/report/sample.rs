@@ -12,7 +12,8 @@ const BUDGETS: [usize; 2] = [300, 1000];
 const KINDS: [&str; 5] = ["off_topic", "omitted", "repeated", "rude", "unsupported"];
 
 /// Text that must be shown and not obeyed.
-pub const HOSTILE: &str = "</script><script>alert('x')</script> <img src=x onerror=alert(1)> & \"quoted\" | `tick` ```";
+pub const HOSTILE: &str =
+    "\u{1b}[31m\u{202e}</script><script>alert('x')</script> <img src=x onerror=alert(1)> & \"quoted\" | `tick` ```";
 
 pub fn report() -> Report {
     let mut report = Report {

@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 
+use super::text::escape;
+
 /// Styles of all charts; stands once in the page, and in every chart that is a file of its own.
 pub const STYLE: &str = include_str!("templates/chart.css");
 
@@ -63,6 +65,37 @@ impl Svg {
         }
     }
 
+    /// The same mark, open.
+    pub fn ring(&mut self, series: usize, [x, y]: [f64; 2], r: f64) {
+        let class = format!("ring s{}", series % COLOURS);
+        self.push(format_args!(r#"<circle class="{class}" cx="{x:.1}" cy="{y:.1}" r="{r:.1}"/>"#));
+    }
+
+    /// A rectangle with what a pointer on it says.
+    pub fn rect(&mut self, class: &str, [x, y]: [f64; 2], [width, height]: [f64; 2], title: &str) {
+        let title = escape(title);
+        self.push(format_args!(
+            r#"<rect class="{class}" x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}"><title>{title}</title></rect>"#
+        ));
+    }
+
+    /// A rectangle of a given colour.
+    pub fn cell(&mut self, [x, y]: [f64; 2], [width, height]: [f64; 2], colour: &str) {
+        self.push(format_args!(
+            r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill="{colour}"/>"#
+        ));
+    }
+
+    /// Begins a group of elements.
+    pub fn begin(&mut self, class: &str) {
+        self.push(format_args!("<g class=\"{class}\">"));
+    }
+
+    /// Ends it.
+    pub fn end(&mut self) {
+        self.push(format_args!("</g>"));
+    }
+
     /// A line of text, escaped.
     pub fn text(&mut self, class: &str, [x, y]: [f64; 2], anchor: Anchor, text: &str) {
         let anchor = match anchor {
@@ -103,24 +136,6 @@ impl Svg {
 
 /// Series colours in `templates/chart.css`.
 pub const COLOURS: usize = 8;
-
-/// `text` with everything escaped that could end a text node or an attribute.
-pub fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            // XML has no place for other control characters, not even escaped.
-            c if c.is_control() && !matches!(c, '\n' | '\t') => escaped.push('\u{fffd}'),
-            c => escaped.push(c),
-        }
-    }
-    escaped
-}
 
 /// `text` cut to `limit` characters.
 pub fn shortened(text: &str, limit: usize) -> String {

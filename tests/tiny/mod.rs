@@ -165,7 +165,8 @@ pub fn results(store: &Path) -> BTreeMap<String, Vec<u8>> {
     for name in files(&root) {
         let mut bytes = fs::read(root.join(&name)).unwrap();
         let is = |extension: &str| name.extension().is_some_and(|found| found == extension);
-        if name.ends_with("manifest.json") || name.starts_with("report") && (is("html") || is("md")) {
+        let tells_times = ["cost.tex", "headline.tex", "timeline.svg"].iter().any(|timed| name.ends_with(timed));
+        if name.ends_with("manifest.json") || name.starts_with("report") && (is("html") || is("md") || tells_times) {
             continue;
         }
         if name.starts_with("report") && name.ends_with("report.json") {

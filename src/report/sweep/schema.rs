@@ -196,6 +196,8 @@ pub struct PointResult {
     pub measures: Measures,
     /// Interval of the win rate.
     pub ci: Option<[f64; 2]>,
+    /// The learning curve: steps and win rates on validation prompts, means over seeds.
+    pub curve: Vec<[f64; 2]>,
     /// The difference to the first variant of the same point and budget.
     pub lead: Option<Effect>,
     /// Test prompts.

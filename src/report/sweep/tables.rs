@@ -1,49 +1,14 @@
-//! The report's tables, made once for terminal, Markdown and page.
-//!
-//! How a cell is marked up is left to the templates.
-
-use serde::Serialize;
+//! The tables of a sweep's report, made once for terminal, Markdown, page and LaTeX.
 
 use super::schema::{Effect, FactorLevel, LevelPair, PointResult, Quantity, Status, SweepReport, Trend};
 use crate::report::heat;
 use crate::report::numbers::{UNKNOWN, fixed, optional, optional_percent, p_value, percent, plural, shortest, signed};
-use crate::report::table::aligned;
+use crate::report::tables::{Cell, Head, Table, interval};
+use crate::report::terminal::aligned;
 use crate::report::verdict::Strength;
 
 /// Rows on a terminal; where there are more, the best are shown.
 const ROWS: usize = 40;
-
-/// A table, ready for every rendering.
-#[derive(Serialize)]
-pub struct Table {
-    pub head: Vec<String>,
-    /// How many columns are names; the others are numbers.
-    pub names: usize,
-    pub rows: Vec<Vec<Cell>>,
-}
-
-/// One cell.
-#[derive(Default, Serialize)]
-pub struct Cell {
-    pub text: String,
-    /// What stands below it, smaller.
-    pub note: String,
-    pub strong: bool,
-    /// Its background in the page, where it has one.
-    pub shade: Option<String>,
-}
-
-impl From<String> for Cell {
-    fn from(text: String) -> Self {
-        Self { text, ..Self::default() }
-    }
-}
-
-impl From<&str> for Cell {
-    fn from(text: &str) -> Self {
-        text.to_owned().into()
-    }
-}
 
 /// What a quantity is called: the variant, or `token - sequence` for its lead.
 pub fn quantity(quantity: &Quantity) -> String {
@@ -67,41 +32,59 @@ fn table<'a>(report: &SweepReport, results: impl Iterator<Item = &'a PointResult
     };
     let axes: Vec<usize> = (0..report.axes.len()).filter(varies).collect();
     let budgets = report.results.iter().any(|result| result.budget != report.results[0].budget);
-    let mut head: Vec<String> = axes.iter().map(|&axis| report.axes[axis].name.clone()).collect();
-    head.push("variant".to_owned());
-    let names = head.len();
-    head.extend(budgets.then(|| "annotations".to_owned()));
-    let numbers =
-        ["win rate", "interval", "difference", "interval", "KL coef.", "KL", "length", "faults", "validation"];
-    head.extend(numbers.map(str::to_owned));
+    let head = |title: &str, metric| Head { title: title.to_owned(), metric };
+    let mut columns: Vec<Head> = axes.iter().map(|&axis| head(&report.axes[axis].name, "")).collect();
+    columns.push(head("variant", ""));
+    let names = columns.len();
+    columns.extend(budgets.then(|| head("annotations", "annotations")));
+    columns.extend(MEASURED.map(|(title, metric)| head(title, metric)));
+    let curves = || report.results.iter().flat_map(|result| &result.curve).map(|[_, share]| *share);
+    let scale = curves().fold([1.0, 0.0], |[low, high], share| [share.min(low), share.max(high)]);
     let rows = results.map(|result| {
         let mut row: Vec<Cell> = axes.iter().map(|&axis| level(result, axis).unwrap_or(UNKNOWN).into()).collect();
         row.push(result.variant.as_str().into());
         row.extend(budgets.then(|| result.budget.to_string().into()));
-        row.extend(measured(result));
+        row.extend(measured(result, scale));
         row
     });
-    Table { head, names, rows: rows.collect() }
+    let caption = "Every result: one row a point, variant and budget".to_owned();
+    Table { id: "points".to_owned(), caption, head: columns, names, rows: rows.collect(), ..Table::default() }
+        .ruled_by(0)
 }
 
-fn measured(result: &PointResult) -> [Cell; 9] {
+/// The columns of a result's numbers.
+const MEASURED: [(&str, &str); 10] = [
+    ("win rate", "win_rate"),
+    ("interval", "ci"),
+    ("difference", "lead"),
+    ("interval", "ci"),
+    ("KL coef.", "kl_coef"),
+    ("KL", "kl_nats"),
+    ("length", "mean_length"),
+    ("faults", "faults"),
+    ("validation", "validation_win_rate"),
+    ("while training", "win_rate"),
+];
+
+fn measured(result: &PointResult, [low, high]: [f64; 2]) -> [Cell; 10] {
     if result.status != Status::Done {
-        let mut cells: [Cell; 9] = Default::default();
+        let mut cells: [Cell; 10] = Default::default();
         cells[0] = result.status.name().into();
         return cells;
     }
     let m = &result.measures;
-    let (lead, interval) = result.lead.as_ref().map_or_else(Default::default, difference);
+    let (lead, range) = result.lead.as_ref().map_or_else(Default::default, difference);
     [
         Cell { strong: true, ..optional_percent(m.win_rate).into() },
-        result.ci.map_or_else(String::new, |[low, high]| format!("{} to {}", percent(low), percent(high))).into(),
+        result.ci.map_or_else(String::new, |ci| interval(ci.map(percent))).into(),
         lead,
-        interval,
+        range,
         result.kl_coef.map_or_else(String::new, shortest).into(),
         optional(m.kl_nats, 2).into(),
         optional(m.mean_length, 1).into(),
         optional(m.faults, 2).into(),
         optional_percent(m.validation_win_rate).into(),
+        Cell::spark(&result.curve.iter().map(|[_, share]| *share).collect::<Vec<_>>(), low, high),
     ]
 }
 
@@ -114,7 +97,16 @@ fn difference(effect: &Effect) -> (Cell, Cell) {
 
 /// What an axis does to each of `levels`, which are levels of one axis, by quantity.
 pub fn factor(levels: &[&FactorLevel]) -> Table {
-    let head = ["quantity", "level", "mean", "points", "difference", "interval", "p (Holm)", "pairs"];
+    let head = [
+        ("quantity", ""),
+        ("level", ""),
+        ("mean", "mean_points"),
+        ("points", "points"),
+        ("difference", "effect"),
+        ("interval", "ci"),
+        ("p (Holm)", "p_holm"),
+        ("pairs", "pairs"),
+    ];
     let row = |level: &&FactorLevel| {
         let missing = if level.missing > 0 { format!("{} missing", level.missing) } else { String::new() };
         let mut row = vec![
@@ -125,16 +117,24 @@ pub fn factor(levels: &[&FactorLevel]) -> Table {
         ];
         match &level.effect {
             Some(effect) => {
-                let (points, interval) = difference(effect);
+                let (points, range) = difference(effect);
                 let p = p_value(effect.p_holm.unwrap_or(effect.p_value));
-                row.extend([points, interval, p.into(), pairs(effect)]);
+                row.extend([points, range, p.into(), pairs(effect)]);
             }
             None if level.level == level.first_level => row.extend(["", "", "", ""].map(Cell::from)),
             None => row.extend(["no pair", "", "", "0"].map(Cell::from)),
         }
         row
     };
-    Table { head: head.map(str::to_owned).to_vec(), names: 2, rows: levels.iter().map(row).collect() }
+    let axis = levels.first().map_or("", |level| &level.axis);
+    Table::new(format!("factor-{}", plain(axis)), format!("What {axis} does, level by level"), 2, &head)
+        .with(levels.iter().map(row))
+        .ruled_by(0)
+}
+
+/// `name` as part of a file's name.
+pub fn plain(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect()
 }
 
 /// A win rate in percent, or a lead in points with its sign.
@@ -176,7 +176,8 @@ pub fn level_pairs(cells: &[&LevelPair], limit: f64) -> Table {
             },
             // Lighter than a token's: there are small letters on it.
             shade: Some(heat::colour(above, 1.4 * limit)),
-            strong: false,
+            metric: "mean_points",
+            ..Cell::default()
         },
         None => Cell {
             text: if cell.missing > 0 { "missing" } else { "no point" }.to_owned(),
@@ -189,13 +190,17 @@ pub fn level_pairs(cells: &[&LevelPair], limit: f64) -> Table {
         std::iter::once(Cell::from(name)).chain(row.iter().map(shown)).collect()
     });
     let corner = cells.first().map_or_else(String::new, |cell| format!("{} \\ {}", cell.axes[0], cell.axes[1]));
-    let head = std::iter::once(corner).chain(columns.iter().map(|name| (*name).to_owned()));
-    Table { head: head.collect(), names: 1, rows: rows.collect() }
+    let of = cells.first().map_or_else(String::new, |cell| {
+        format!("{}-{}-{}", plain(&cell.axes[0]), plain(&cell.axes[1]), plain(&quantity(&cell.quantity)))
+    });
+    let mut table = Table::new(format!("pairs-{of}"), format!("Means by {corner}"), 1, &[(&corner, "")]).with(rows);
+    table.head.extend(columns.iter().map(|name| Head { title: (*name).to_owned(), metric: "" }));
+    table
 }
 
 /// Rank correlations of one sampled axis.
 pub fn trends(trends: &[&Trend]) -> Table {
-    let head = ["quantity", "rank correlation", "points"];
+    let head = [("quantity", ""), ("rank correlation", "spearman"), ("points", "points")];
     let row = |trend: &&Trend| {
         let missing = if trend.missing > 0 { format!("{} missing", trend.missing) } else { String::new() };
         vec![
@@ -204,7 +209,9 @@ pub fn trends(trends: &[&Trend]) -> Table {
             Cell { note: missing, ..trend.values.len().to_string().into() },
         ]
     };
-    Table { head: head.map(str::to_owned).to_vec(), names: 1, rows: trends.iter().map(row).collect() }
+    let axis = trends.first().map_or("", |trend| &trend.axis);
+    let caption = format!("How well the order of {axis} predicts the order of results");
+    Table::new(format!("trend-{}", plain(axis)), caption, 1, &head).with(trends.iter().map(row))
 }
 
 /// The results on a terminal, with the difference to the first variant of the same point; of many the best by validation
@@ -223,7 +230,8 @@ pub fn terminal_table(report: &SweepReport) -> String {
     }
     let table = table(report, shown.into_iter());
     let rows = table.rows.into_iter().map(|row| row.into_iter().map(|cell| cell.text).collect());
-    let mut parts = vec![aligned(&std::iter::once(table.head).chain(rows).collect::<Vec<_>>(), table.names)];
+    let head = table.head.into_iter().map(|head| head.title).collect();
+    let mut parts = vec![aligned(&std::iter::once(head).chain(rows).collect::<Vec<_>>(), table.names)];
     if all > ROWS {
         parts.push(format!("... the {ROWS} best of {all} by validation win rate; the report has all\n"));
     }

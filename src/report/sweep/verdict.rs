@@ -130,6 +130,9 @@ fn limits(report: &SweepReport) -> Vec<String> {
             effects.len()
         ));
     }
+    if report.judge.contains("; or ") {
+        sentences.push("Points were judged in different ways: their win rates do not compare.".to_owned());
+    }
     let done = || report.results.iter().filter(|result| result.status == Status::Done);
     if done().any(|result| result.seeds.len() == 1) {
         sentences.push("Where there is one seed, intervals do not cover the spread between runs.".to_owned());

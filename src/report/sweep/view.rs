@@ -3,10 +3,11 @@
 use serde::Serialize;
 
 use super::schema::{FactorLevel, LevelPair, Quantity, Status, SweepReport, Trend};
-use super::tables::{self, Table, quantity, reason};
+use super::tables::{self, quantity, reason};
 use super::{effects, scatter};
 use crate::report::numbers::{fixed, percent, plural};
-use crate::report::svg::{STYLE, Svg};
+use crate::report::svg::Svg;
+use crate::report::tables::Table;
 use crate::report::view::Chart;
 
 /// Distinct values of a key that are spelled out.
@@ -16,7 +17,6 @@ const SPELLED_OUT: usize = 8;
 #[derive(Serialize)]
 pub struct View<'a> {
     pub report: &'a SweepReport,
-    pub style: &'static str,
     pub confidence: String,
     pub best: Option<BestView>,
     /// Points without all of their results.
@@ -75,6 +75,13 @@ impl View<'_> {
     pub fn charts(&self) -> impl Iterator<Item = &Chart> {
         self.factors.iter().chain(&self.trends).flat_map(|section| &section.charts)
     }
+
+    /// Every table that is a file of its own.
+    pub fn tables(&self) -> impl Iterator<Item = &Table> {
+        let sections = self.factors.iter().chain(&self.trends).map(|section| &section.table);
+        let pairs = self.level_pairs.iter().map(|section| &section.table);
+        sections.chain(pairs).chain([&self.points, &self.axes, &self.keys])
+    }
 }
 
 /// Arranges `report`.
@@ -98,7 +105,6 @@ pub fn view(report: &SweepReport) -> View<'_> {
     });
     View {
         report,
-        style: STYLE,
         confidence: fixed(100.0 * report.confidence, 0),
         best,
         gaps: gaps.collect(),
@@ -199,11 +205,12 @@ fn budget(report: &SweepReport, quantity: &Quantity) -> String {
 }
 
 fn chart(kind: &str, axis: &str, of: &Quantity, svg: &Svg) -> Chart {
-    let plain: String = axis.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
+    let plain = tables::plain(axis);
     let what = if of.against.is_some() { "lead" } else { "win_rate" };
     let at = of.budget.map_or_else(String::new, |budget| format!("-{budget}"));
     let alt = format!("{axis}: {}", what.replace('_', " "));
-    Chart::new(format!("{kind}-{plain}-{what}{at}.svg"), alt, svg)
+    let metric = if kind == "trend" { "spearman" } else { "effect" };
+    Chart::new(format!("{kind}-{plain}-{what}{at}.svg"), alt, metric, svg)
 }
 
 fn axes(report: &SweepReport) -> Table {
@@ -212,8 +219,9 @@ fn axes(report: &SweepReport) -> Table {
         let kind = if axis.sampled { "sampled" } else { "levels" };
         vec![axis.name.as_str().into(), kind.into(), axis.levels.len().to_string().into(), levels.join(", ").into()]
     };
-    let head = ["axis", "kind", "number", "levels, the first is what others are compared with"];
-    Table { head: head.map(str::to_owned).to_vec(), names: 4, rows: report.axes.iter().map(row).collect() }
+    let head =
+        [("axis", ""), ("kind", ""), ("number", "count"), ("levels, the first is what others are compared with", "")];
+    Table::new("axes", "What varies between points", 4, &head).with(report.axes.iter().map(row))
 }
 
 fn keys(report: &SweepReport) -> Table {
@@ -223,6 +231,6 @@ fn keys(report: &SweepReport) -> Table {
         values.extend((more > 0).then(|| format!("{more} more")));
         vec![key.key.as_str().into(), values.join(", ").into()]
     };
-    let head = ["recipe key", "values"];
-    Table { head: head.map(str::to_owned).to_vec(), names: 2, rows: report.keys.iter().map(row).collect() }
+    Table::new("keys", "Recipe keys in which points differ", 2, &[("recipe key", ""), ("values", "")])
+        .with(report.keys.iter().map(row))
 }

@@ -34,8 +34,10 @@ pub(super) struct Measured {
 
 /// Looks up all points of `experiment`.
 pub(super) fn gather(experiment: &Experiment, store: &Store) -> Result<Vec<Gathered>> {
-    let record = recall(store, &experiment.name).unwrap_or_default();
-    let failures = record.nodes.into_values().filter_map(|node| Some((node.key, node.error?))).collect();
+    // Runs beside each other failed under their own names.
+    let names = std::iter::once(&experiment.name).chain(experiment.points.iter().map(|point| &point.name));
+    let records = names.filter_map(|name| recall(store, name)).flat_map(|record| record.nodes.into_values());
+    let failures = records.filter_map(|node| Some((node.key, node.error?))).collect();
     let mut prompts = Prompts::default();
     let mut gathered = Vec::with_capacity(experiment.points.len());
     for point in &experiment.points {
@@ -174,10 +176,22 @@ fn measured(result: PointResult, best: &Chosen, columns: Vec<usize>) -> Result<M
         measures: Measures::mean(&seeds.iter().map(|seed| seed.measures).collect::<Vec<_>>()),
         prompts,
         seeds,
+        curve: curve(best),
         warnings: best.cells.iter().flat_map(|cell| cell.warnings()).collect(),
         ..result
     };
     Ok(Measured { result, outcomes: Some(outcomes), lead: None })
+}
+
+/// Steps and mean win rates over seeds on the validation prompts, where all seeds were sampled.
+fn curve(best: &Chosen) -> Vec<[f64; 2]> {
+    let Some(first) = best.cells.first() else { return Vec::new() };
+    let at = |step: usize| {
+        let of = |cell: &&Loaded| cell.judgements.curve.iter().find(|point| point.step == step).map(|p| p.win_rate);
+        let rates: Option<Vec<f64>> = best.cells.iter().map(of).collect();
+        Some([step as f64, mean(&rates?)?])
+    };
+    first.judgements.curve.iter().filter_map(|point| at(point.step)).collect()
 }
 
 fn measures(cell: &Loaded) -> Measures {

@@ -33,7 +33,7 @@ pub struct View<'a> {
     pub window: usize,
     pub script: Script,
     pub frontier: Vec<Budget<Chart>>,
-    pub grid: Option<Table>,
+    pub search: Option<Table>,
     pub rounds: Option<Table>,
     pub rewards: Option<Table>,
     pub kinds: Option<Table>,
@@ -114,7 +114,7 @@ impl View<'_> {
     /// Every table that is a file of its own.
     pub fn tables(&self) -> impl Iterator<Item = &Table> {
         let results = [&self.headline, &self.direct, &self.judges, &self.views, &self.pairs, &self.faults];
-        let models = [&self.grid, &self.rewards, &self.kinds, &self.detections, &self.best_of];
+        let models = [&self.search, &self.rewards, &self.kinds, &self.detections, &self.best_of];
         let others =
             [&self.rounds, &self.ablation, &self.differences, &self.costs, &self.data, &self.lengths, &self.edits];
         let tables = results.into_iter().chain(models).chain(others).flatten();
@@ -160,7 +160,7 @@ pub fn view(report: &Report) -> View<'_> {
             .collect(),
         },
         frontier: by_budget(report, |budget| frontier_charts(report, budget)),
-        grid: tables::grid(report),
+        search: tables::grid(report),
         rounds: tables::rounds(report),
         rewards: tables::rewards(report),
         kinds: tables::kinds(report),

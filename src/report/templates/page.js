@@ -35,7 +35,7 @@
     for (let i = Math.ceil(low / step - 1e-6); i * step <= high + 1e-6 * step; i++) ticks.push([i * step, (i * step).toFixed(digits)]);
     return { at: (x) => from + (x - low) / (high - low) * (to - from), ticks };
   };
-  const short = (x) => Math.abs(x) >= 1e5 ? x.toExponential(1) : x;
+  const short = (label) => Math.abs(label) >= 1e4 ? Number(label) / 1000 + 'k' : label;
   const smoothed = (samples, window) => samples.map((sample, i) => {
     const recent = samples.slice(Math.max(0, i + 1 - window), i + 1);
     const mean = (k) => recent.every((s) => s[k] !== null) ? recent.reduce((sum, s) => sum + s[k], 0) / recent.length : null;

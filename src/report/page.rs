@@ -63,7 +63,7 @@ pub fn metrics() -> String {
     let mut page = String::new();
     html::push_html(&mut page, events.into_iter());
     let page = page
-        .replace("<table>", "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Definitions\"><table>");
+        .replace("<table>", "<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"Definitions\"><table>");
     page.replace("</table>", "</table></div>").replacen("<h3>Metrics</h3>\n", "", 1)
 }
 

@@ -37,14 +37,16 @@ fn table<'a>(report: &SweepReport, results: impl Iterator<Item = &'a PointResult
     columns.push(head("variant", ""));
     let names = columns.len();
     columns.extend(budgets.then(|| head("annotations", "annotations")));
-    columns.extend(MEASURED.map(|(title, metric)| head(title, metric)));
+    let has_curves = report.results.iter().any(|result| !result.curve.is_empty());
+    let shown = if has_curves { MEASURED.len() } else { MEASURED.len() - 1 };
+    columns.extend(MEASURED[..shown].iter().map(|(title, metric)| head(title, metric)));
     let curves = || report.results.iter().flat_map(|result| &result.curve).map(|[_, share]| *share);
     let scale = curves().fold([1.0, 0.0], |[low, high], share| [share.min(low), share.max(high)]);
     let rows = results.map(|result| {
         let mut row: Vec<Cell> = axes.iter().map(|&axis| level(result, axis).unwrap_or(UNKNOWN).into()).collect();
         row.push(result.variant.as_str().into());
         row.extend(budgets.then(|| result.budget.to_string().into()));
-        row.extend(measured(result, scale));
+        row.extend(measured(result, scale).into_iter().take(shown));
         row
     });
     let caption = "Every result: one row a point, variant and budget".to_owned();
@@ -52,7 +54,7 @@ fn table<'a>(report: &SweepReport, results: impl Iterator<Item = &'a PointResult
         .ruled_by(0)
 }
 
-/// The columns of a result's numbers.
+/// The columns of a result's numbers; the last is a small curve.
 const MEASURED: [(&str, &str); 10] = [
     ("win rate", "win_rate"),
     ("interval", "ci"),

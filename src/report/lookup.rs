@@ -49,6 +49,10 @@ impl Comparison {
             difference_points: -self.difference_points,
             ci: [-self.ci[1], -self.ci[0]],
             head_to_head: self.head_to_head.map(|share| 1.0 - share),
+            head_to_head_ci: self.head_to_head_ci.map(|[low, high]| [1.0 - high, 1.0 - low]),
+            length_controlled_head_to_head: self.length_controlled_head_to_head.map(|share| 1.0 - share),
+            wins: self.losses,
+            losses: self.wins,
             better_prompts: self.worse_prompts,
             worse_prompts: self.better_prompts,
             probability_of_improvement: self.probability_of_improvement.map(|share| 1.0 - share),
@@ -77,6 +81,9 @@ mod tests {
         );
         assert_eq!(forth.reversed(), back);
         assert!((forth.difference_points + back.difference_points).abs() < 1e-12 && back.ci[0] <= back.ci[1]);
+        let (share, [low, high]) = (back.head_to_head.unwrap(), back.head_to_head_ci.unwrap());
+        assert!(low < share && share < high, "the interval is turned round with the share");
+        assert_eq!((back.wins, back.losses), (forth.losses, forth.wins));
         assert_eq!(report.comparison("token", "token", 1000), None);
     }
 

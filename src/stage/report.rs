@@ -31,7 +31,7 @@ use crate::recipe::{Recipe, to_toml};
 use crate::report::{LabelAgreement, MissingStage, Report, SftResult, verdict, write};
 use crate::store::Workspace;
 
-pub(super) const VERSION: u32 = 5;
+pub(super) const VERSION: u32 = 6;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {

@@ -23,7 +23,7 @@ const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || 
 const open = async (options, hash = '') => {
   const context = await browser.newContext({ offline: true, ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(20000);
+  page.setDefaultTimeout(90000);
   page.troubles = [];
   page.on('request', (request) => { if (!request.url().startsWith(url)) page.troubles.push(`request: ${request.url().slice(0, 100)}`); });
   page.on('console', (message) => { if (['error', 'warning'].includes(message.type())) page.troubles.push(`console: ${message.text()}`); });
@@ -57,7 +57,6 @@ for (const width of [1280, 390]) {
     if (show) await show.check();
     const gone = await page.$('#show-gone');
     if (gone) await gone.check();
-    if (folder && show) await page.locator('#tokens').screenshot({ path: path.join(folder, `values-${width}-${colorScheme}.png`) });
     const troubles = page.troubles.splice(0);
     await page.evaluate(axe);
     const complaints = await page.evaluate(() => axe.run(document, { resultTypes: ['violations'] }));

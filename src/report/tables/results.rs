@@ -131,7 +131,7 @@ fn matrix(report: &Report, budget: usize) -> Option<Table> {
         .map(|a| std::iter::once(Cell::from(*a)).chain(names.iter().map(|b| cell(a, b))).collect::<Vec<_>>());
     let caption =
         format!("Row against column at {}: share of direct comparisons won (%)", plural(budget, "annotation"));
-    let mut table = Table::new(format!("matrix-{budget}"), caption, 1, &[("", "")]).with(rows);
+    let mut table = Table::new(format!("matrix-{budget}"), caption, 1, &[("row against column", "")]).with(rows);
     table.head.extend(names.iter().map(|name| Head { title: (*name).to_owned(), metric: "" }));
     (compared || variants.len() == 1).then_some(table)
 }

@@ -22,6 +22,13 @@
     if (text !== undefined) made.textContent = text;
     return made;
   };
+  // The same shapes as in the legend, so that colour is not needed to tell series apart.
+  const mark = (index, x, y, r) => {
+    const shapes = [null, [[-1, -1], [1, -1], [1, 1], [-1, 1]], [[0, -1.3], [1.2, 1], [-1.2, 1]], [[0, -1.4], [1.4, 0], [0, 1.4], [-1.4, 0]]];
+    const shape = shapes[index % 4], style = 'mark s' + index % 8;
+    if (!shape) return node('circle', { class: style, cx: x, cy: y, r });
+    return node('polygon', { class: style, points: shape.map(([dx, dy]) => (x + dx * r).toFixed(1) + ',' + (y + dy * r).toFixed(1)).join(' ') });
+  };
   const roundStep = (span) => {
     const rough = span / 5, power = 10 ** Math.floor(Math.log10(rough));
     return [1, 2, 5, 10].map((m) => m * power).find((step) => step >= rough * 0.999) || 10 * power;
@@ -91,7 +98,7 @@
       plot.append(node('polyline', { class: 'mean' + colour, points: place(line.mean.map((m) => [m.x, m.value])) }));
       const stride = Math.max(1, Math.ceil(line.mean.length / 12));
       line.mean.forEach((m, i) => {
-        if ((line.mean.length - 1 - i) % stride === 0) plot.append(node('circle', { class: 'mark' + colour, cx: x.at(m.x), cy: y.at(m.value), r: 2.6 }));
+        if ((line.mean.length - 1 - i) % stride === 0) plot.append(mark(line.index, x.at(m.x), y.at(m.value), 2.6));
         figure.points.push({ ...m, name: line.name, left: x.at(m.x), top: y.at(m.value), seeds: line.seeds.length, axis });
       });
     }

@@ -26,9 +26,9 @@ const EXAMPLES: usize = 60;
 /// Heat maps of each kind.
 const MAPS: usize = 2;
 
-/// Decides which responses are shown.
+/// Decides which responses are shown; small enough to be read and typed.
 pub(super) fn samples_seed() -> u64 {
-    seed(0, "report samples")
+    seed(0, "report samples") % 10_000
 }
 
 /// The cells of the largest budget at the first seed, one a variant.

@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use self::factors::Sweep;
 use self::gather::{Gathered, Measured, gather};
 use super::judges::judged_by;
 use crate::eval::{Outcomes, Panel, effect, win_rate};
-use crate::recipe::{Axis, Experiment, Level, Point};
+use crate::recipe::{Axis, Experiment, Level, Point, Values};
 use crate::report::sweep::{AxisSummary, Baseline, Best, Effect, KeySummary, LevelSummary, SweepReport, verdict};
 use crate::stage::policy::seed;
 use crate::store::Store;
@@ -108,17 +108,9 @@ fn axis(axis: &Axis) -> AxisSummary {
     AxisSummary { name: axis.name.clone(), sampled: axis.sampled, levels: axis.levels.iter().map(level).collect() }
 }
 
-/// The leaves of the recipes that are not the same at all points.
+/// The values of the recipes that are not the same at all points.
 fn keys(experiment: &Experiment) -> Vec<KeySummary> {
-    let recipes: Vec<BTreeMap<String, Value>> = experiment
-        .points
-        .iter()
-        .map(|point| {
-            let mut leaves = BTreeMap::new();
-            flatten(String::new(), json!(point.recipe), &mut leaves);
-            leaves
-        })
-        .collect();
+    let recipes: Vec<Values> = experiment.points.iter().map(|point| point.recipe.values()).collect();
     let names: BTreeSet<&String> = recipes.iter().flat_map(BTreeMap::keys).collect();
     let key = |name: &String| {
         let mut values: Vec<Value> = Vec::new();
@@ -131,22 +123,6 @@ fn keys(experiment: &Experiment) -> Vec<KeySummary> {
         (values.len() > 1).then(|| KeySummary { key: name.clone(), values })
     };
     names.into_iter().filter_map(key).collect()
-}
-
-/// Every leaf of `value` by its dotted name; a list of numbers or texts is a leaf.
-pub(super) fn flatten(name: String, value: Value, leaves: &mut BTreeMap<String, Value>) {
-    let inner = |key: &str| if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
-    match value {
-        Value::Object(table) if !table.is_empty() => {
-            table.into_iter().for_each(|(key, value)| flatten(inner(&key), value, leaves));
-        }
-        Value::Array(list) if list.iter().any(Value::is_object) => {
-            list.into_iter().enumerate().for_each(|(i, value)| flatten(inner(&i.to_string()), value, leaves));
-        }
-        leaf => {
-            leaves.insert(name, leaf);
-        }
-    }
 }
 
 /// The result with the highest validation win rate, the first of equals, beside the same one at the baseline point.

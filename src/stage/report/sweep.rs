@@ -14,7 +14,8 @@ use serde_json::Value;
 use self::factors::Sweep;
 use self::gather::{Gathered, Measured, gather};
 use super::judges::judged_by;
-use crate::eval::{Outcomes, Panel, effect, win_rate};
+use super::power::power;
+use crate::eval::{self, Outcomes, Panel, effect, win_rate};
 use crate::recipe::{Axis, Experiment, Level, Point, Values};
 use crate::report::sweep::{AxisSummary, Baseline, Best, Effect, KeySummary, LevelSummary, SweepReport, verdict};
 use crate::stage::policy::seed;
@@ -29,8 +30,8 @@ pub fn sweep_report(experiment: &Experiment, store: &Store) -> Result<SweepRepor
     let first_point = experiment.points.first().context("expected a sweep of at least one point, found none")?;
     let recipe = &first_point.recipe;
     let first_variant = recipe.variants.first().map_or("", |variant| &variant.name);
-    let (samples, confidence) = (recipe.evaluation.bootstrap_samples.get(), recipe.evaluation.confidence.get());
-    let estimator = Estimator { samples, confidence };
+    let config = &recipe.evaluation;
+    let estimator = Estimator(config);
     let mut points = gather(experiment, store)?;
     points.par_iter_mut().try_for_each(|point| estimator.complete(&mut point.results, first_variant))?;
     let sweep = Sweep::new(experiment, &points, first_variant, estimator);
@@ -39,8 +40,10 @@ pub fn sweep_report(experiment: &Experiment, store: &Store) -> Result<SweepRepor
         sweep: experiment.name.clone(),
         description: recipe.description.clone(),
         judge: judges.into_iter().collect::<Vec<_>>().join("; or "),
-        confidence,
-        bootstrap_samples: samples,
+        confidence: config.confidence.get(),
+        bootstrap_samples: config.bootstrap_samples.get(),
+        difference: config.difference.get(),
+        power: config.power.get(),
         first_variant: first_variant.to_owned(),
         axes: experiment.axes.iter().map(axis).collect(),
         keys: keys(experiment),
@@ -60,16 +63,14 @@ pub fn sweep_report(experiment: &Experiment, store: &Store) -> Result<SweepRepor
 
 /// How intervals are made.
 #[derive(Clone, Copy)]
-struct Estimator {
-    samples: usize,
-    confidence: f64,
-}
+struct Estimator<'a>(&'a eval::Config);
 
-impl Estimator {
+impl Estimator<'_> {
     /// The mean difference over `pairs`; none without one.
     fn effect(self, pairs: &[(&Panel, &Panel)]) -> Option<Effect> {
-        let found = effect(pairs, self.samples, self.confidence, seed(0, "bootstrap"))?;
+        let found = effect(pairs, self.0.bootstrap_samples.get(), self.0.confidence.get(), seed(0, "bootstrap"))?;
         let points = found.difference.points;
+        let rows = |cells: Panel| cells.rows().map(<[f64]>::to_vec).collect::<Vec<_>>();
         Some(Effect {
             difference_points: points.value,
             ci: [points.low, points.high],
@@ -78,6 +79,7 @@ impl Estimator {
             pairs: pairs.len(),
             partial: found.partial,
             unpaired: found.unpaired,
+            power: found.cells.and_then(|cells| power(self.0, &rows(cells))),
         })
     }
 
@@ -91,7 +93,8 @@ impl Estimator {
         for Measured { result, outcomes, lead } in results {
             let Some(outcomes) = outcomes else { continue };
             let rows: Vec<Vec<f64>> = outcomes.rows().map(<[f64]>::to_vec).collect();
-            let estimate = win_rate(&Outcomes::new(&rows)?, self.samples, self.confidence, seed(0, "bootstrap"));
+            let (samples, confidence) = (self.0.bootstrap_samples.get(), self.0.confidence.get());
+            let estimate = win_rate(&Outcomes::new(&rows)?, samples, confidence, seed(0, "bootstrap"));
             result.ci = Some([estimate.low, estimate.high]);
             let first = firsts.iter().find(|(budget, _)| result.variant != first && *budget == result.budget);
             if let Some((_, first)) = first {

@@ -384,6 +384,11 @@ fn three_class_cross_entropy() {
         close(&host(&loss), &[number(&case["loss"])], SINGLE, "loss");
         let gradient = logits.grad(&loss.backward()).unwrap();
         close(&host(&gradient), &cube(&case["grad_logits"]).0, SINGLE, "gradient");
+        let labelled: Vec<(usize, usize)> =
+            labels.iter().enumerate().filter_map(|(token, &label)| Some((token, usize_class(label)?))).collect();
+        let predicted = |token: usize| (0..3).max_by(|&a, &b| values[3 * token + a].total_cmp(&values[3 * token + b]));
+        let right = labelled.iter().filter(|&&(token, class)| predicted(token) == Some(class)).count();
+        close(&[right as f64 / labelled.len() as f64], &[number(&case["accuracy"])], DOUBLE, "accuracy");
     });
 }
 

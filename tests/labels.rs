@@ -7,7 +7,6 @@
 )]
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use runner::data::qa_feedback;
 use runner::labels::{self, Agreement, diff, diff_words};
@@ -32,7 +31,7 @@ fn read<T: DeserializeOwned>(path: &PathBuf) -> Option<T> {
 
 #[derive(Deserialize)]
 struct Pair {
-    id: usize,
+    id: serde_json::Value,
     original: Vec<u32>,
     edited: Vec<u32>,
     distance: usize,
@@ -104,21 +103,4 @@ fn word_labels_agree_with_human_error_spans_as_expected() {
     }
     assert!((total.precision().unwrap() - expected.totals.precision).abs() < 1e-12);
     assert!((total.recall().unwrap() - expected.totals.recall).abs() < 1e-12);
-}
-
-#[test]
-fn two_thousand_tokens_take_milliseconds() {
-    let text = |factor: u32| (0..2000u32).map(|i| i.wrapping_mul(factor) >> 7 & 255).collect::<Vec<_>>();
-    let (a, b) = (text(2_654_435_761), text(2_246_822_519));
-    let fastest = (0..5)
-        .map(|_| {
-            let start = Instant::now();
-            assert!(diff(&a, &b).distance > 1000);
-            start.elapsed()
-        })
-        .min()
-        .unwrap();
-    // Some 20 ms on a quiet machine for texts with nothing in common; an order of magnitude for busy ones.
-    assert!(fastest.as_millis() < 300, "{fastest:?}");
-    eprintln!("2,000 against 2,000 unrelated tokens: {fastest:?}");
 }

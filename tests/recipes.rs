@@ -113,6 +113,16 @@ fn a_later_recipe_overrides_what_it_extends() {
     assert_eq!(full.dataset.path, base.dataset.path);
 }
 
+#[test]
+fn a_mark_of_encoding_at_the_start_of_a_file_says_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let base = Path::new("recipes/finegrained.toml").canonicalize().expect("a recipe");
+    let path = dir.path().join("marked.toml");
+    fs::write(&path, format!("\u{feff}extends = {:?}\nppo.steps = 70\n", base.display().to_string())).expect("written");
+    let loaded = load(&path, &[]).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(loaded.experiment.points[0].recipe.ppo.steps.get(), 70);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
@@ -153,6 +163,7 @@ proptest! {
             "seeds", "device", "ppo", "ppo.kl_coef", "ppo.kl_control", "ppo.kl_control.adaptive.target", "ppo.gamma",
             "judge", "judge.oracle", "judge.other", "tokenizer", "tokenizer.file.path", "dataset.path", "variants",
             "variants.0", "variants.token.reward", "variants.x.y", "model.hidden_size", "labels", "nothing", "ppo.steps.more",
+            "launch.stages.ppo.memory", "launch.stages.ppo.time", "launch.slurm.partition", "sweep", "sweep.seeds",
         ]),
         value in prop::sample::select(vec![
             "1", "0", "-1", "1.5", "nan", "inf", "1e400", "99999999999999999999", "true", "word", "", "\"\"", "[]", "{}", "[{}]",
@@ -160,7 +171,8 @@ proptest! {
         ]),
     ) {
         if let Err(faults) = load(Path::new("recipes/finegrained.toml"), &[format!("{key}={value}")]) {
-            prop_assert!(faults.to_string().contains("--set:1:"), "{}={}: {}", key, value, faults);
+            let nowhere = faults.to_string().contains("--> recipes/finegrained.toml\n");
+            prop_assert!(!nowhere && faults.to_string().contains("--set:1:"), "{}={}: {}", key, value, faults);
         }
     }
 }

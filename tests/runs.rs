@@ -90,7 +90,9 @@ fn runs_are_listed_named_and_compared() {
     let shown = lab.said(&["show", "short-sighted"]).fine().out;
     assert!(shown.starts_with(&format!("run {changed} (done)\n  tags      short-sighted\n")), "{shown}");
     assert!(shown.contains("restaurants.toml (") && shown.contains("report  "), "{shown}");
-    assert!(lab.said(&["show", "sft/seed=0"]).fine().out.starts_with("sft "), "a label is still a label");
+    let shown = lab.said(&["show", "sft/seed=0"]).fine().out;
+    assert!(shown.starts_with("sft "), "a label is still a label: {shown}");
+    assert!(shown.contains(" on `flex` with "), "where it was computed, not what the recipe left open: {shown}");
 
     let difference = json(&lab, &["diff", "tiny.toml", "short-sighted", "--json"]);
     assert_eq!(difference["changes"], json!([{ "key": "ppo.gae_lambda", "a": [0.95], "b": [0.8] }]));
@@ -135,6 +137,14 @@ fn points_of_a_sweep_are_compared_by_its_axes() {
     let difference = json(&lab, &["diff", "tiny", "sweep", "--json"]);
     assert_eq!(difference["changes"][0], json!({ "key": "ppo.gae_lambda", "a": [0.95], "b": [0.8, 0.95] }));
     lab.said(&["export", "sweep", "--out", "sweep.tar.zst"]).fine();
+    // Who only unpacks it finds the report.
+    lab.said(&["export", "sweep", "--out", "sweep.tar"]).fine();
+    let unpacked = tar::Archive::new(fs::File::open(lab.path("sweep.tar")).unwrap()).unpack(lab.path("unpacked"));
+    unpacked.unwrap();
+    for page in ["index.html", "report.json", "points.parquet"] {
+        let bytes = |folder: &str| fs::read(lab.path(folder).join(page)).unwrap();
+        assert!(bytes("unpacked/report") == bytes("reports/sweep"), "{page}");
+    }
     lab.said(&["import", "sweep.tar.zst", "--store", "other"]).fine();
     assert!(lab.said(&["run", "sweep.toml", "--store", "other"]).fine().err.contains("nothing to do"));
 }

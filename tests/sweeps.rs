@@ -105,6 +105,27 @@ fn filters_keep_and_leave_out() {
 }
 
 #[test]
+fn a_filter_that_meets_nothing_is_pointed_out() {
+    let lab = Lab::new();
+    let sweep = |filters: &str| {
+        let grid = "extends = \"tiny.toml\"\n[sweep.product]\nppo.gamma = [0.9, 1.0]\nppo.kl_coef = [0.1, 0.2]\n";
+        lab.write("sweep.toml", &format!("{grid}{filters}"));
+        let loaded = load(&lab.path("sweep.toml"), &[]).unwrap();
+        (loaded.experiment.points.len(), loaded.warnings.iter().map(ToString::to_string).collect::<String>())
+    };
+    let (points, warnings) = sweep(
+        "[[sweep.exclude]]\nppo.gamma = 0.9\n[[sweep.exclude]]\nppo.gamma = 0.9\nppo.kl_coef = 0.1\n\
+         [[sweep.exclude]]\nppo.kl_coef = 0.11\n",
+    );
+    assert_eq!(points, 2);
+    assert_eq!(warnings.matches("no combination of this sweep has these values: nothing is left out").count(), 1);
+    assert!(warnings.contains("ppo.kl_coef = 0.11"), "{warnings}");
+    let (points, warnings) = sweep("[[sweep.when]]\nppo.gamma = 0.9\n[[sweep.when]]\nppo.gamma = 0.99\n");
+    assert_eq!(points, 2);
+    assert!(warnings.contains("nothing is kept for them") && warnings.contains("ppo.gamma = 0.99"), "{warnings}");
+}
+
+#[test]
 fn random_points_stay_when_more_are_drawn() {
     let drawn = |count: usize| {
         experiment(&format!(

@@ -85,10 +85,16 @@ mod demonstrations {
 
         let shelf = Shelf::every(4);
         train(1e-2, 13, &shelf, &Memory::default()).unwrap();
-        let mut sick = shelf.each().swap_remove(1);
+        let mut shelves = shelf.each();
+        let (mut last, mut sick) = (shelves.pop().unwrap(), shelves.pop().unwrap());
         poison(&mut sick.from.as_mut().unwrap().1, "model.safetensors");
         assert_eq!(named_step(train(1e-2, 13, &sick, &Memory::default()), "step"), 9);
         assert_eq!(sick.steps(), [0; 0], "the checkpoint is not replaced");
+
+        // The last step has no loss after it that would tell.
+        poison(&mut last.from.as_mut().unwrap().1, "model.safetensors");
+        let error = train(1e-2, 12, &last, &Memory::default()).err().unwrap();
+        assert!(format!("{error:#}").starts_with("after step 12: the norm of the weights `model` is NaN"), "{error:#}");
     }
 }
 

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::grid::{Cell, FormatArgs, Grid};
 use super::output::{self, Failure, note, table};
 use super::{StoreArgs, rooms, runs};
-use crate::launch::{Difference, Frozen, Outcome, Values, difference};
-use crate::recipe::Axis;
+use crate::launch::{Difference, Frozen, Outcome, difference};
+use crate::recipe::{Axis, Values};
 use crate::store::Store;
 
 /// Stages that are listed before they are only counted.

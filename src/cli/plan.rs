@@ -132,8 +132,11 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
         }
         Ok(planned) => {
             planned.warnings.iter().for_each(|warning| note(warning.trim_end()));
-            let points = planned.experiment.points.len();
-            let points = if planned.experiment.is_sweep() { format!("{points} points, ") } else { String::new() };
+            let points = match planned.experiment.points.len() {
+                _ if !planned.experiment.is_sweep() => String::new(),
+                1 => "1 point, ".to_owned(),
+                points => format!("{points} points, "),
+            };
             note(format!("`{}` is fine: {points}{} stages", args.recipe.recipe.display(), planned.plan.nodes.len()));
             Ok(())
         }

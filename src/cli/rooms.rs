@@ -10,6 +10,7 @@ use anyhow::Context;
 use serde_json::Value;
 
 use super::output::{Failure, note};
+use crate::compute::DeviceName;
 use crate::events::{Emitter, JsonLines, Listed, Live};
 use crate::labels::{self, Diff};
 use crate::launch::{self, Frozen};
@@ -28,7 +29,7 @@ use crate::{recipe, report, stage};
 pub(super) struct Planned {
     pub(super) experiment: Experiment,
     pub(super) plan: Plan,
-    /// What the recipe calls its device.
+    /// The device on which its stages compute.
     pub(super) device: String,
     /// What is worth a second look, ready to print.
     pub(super) warnings: Vec<String>,
@@ -53,10 +54,12 @@ pub(super) fn planned(run: Frozen, store: &Store) -> Result<Planned, Failure> {
     Ok(Planned { experiment: run.experiment(store), plan: run.plan, device, warnings: Vec::new() })
 }
 
-/// What the recipe of `experiment` calls its device.
+/// The device on which the stages of `experiment` compute: where its recipe leaves it open, what it is here.
 pub(super) fn device(experiment: &Experiment) -> String {
-    let device = experiment.points.first().and_then(|point| serde_json::to_value(point.recipe.device).ok());
-    device.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+    experiment.points.first().map_or_else(String::new, |point| match point.recipe.device {
+        DeviceName::Auto => DeviceName::from(point.recipe.device.family()).to_string(),
+        named @ DeviceName::Of(..) => named.to_string(),
+    })
 }
 
 /// What a local run may use at once; `own` wins over the recipe.

@@ -79,7 +79,7 @@ fn common<T: Copy + Ord>(a: &[T], b: &[T]) -> Vec<(usize, usize)> {
 }
 
 /// The mean difference over pairs of results, in points.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Effect {
     /// The difference with its interval and p-value.
     pub difference: Difference,
@@ -87,6 +87,8 @@ pub struct Effect {
     pub unpaired: usize,
     /// Pairs that are compared on a part of their seeds or prompts, since one side has others.
     pub partial: usize,
+    /// The mean over the pairs cell by cell, in points; none where they do not all have the same seeds and prompts.
+    pub cells: Option<Panel>,
 }
 
 /// The mean of `a - b` over `pairs`, each pair counted once, in points (100 times the difference); none without pairs.
@@ -111,8 +113,12 @@ pub fn effect(pairs: &[(&Panel, &Panel)], resamples: usize, confidence: f64, see
             terms.add(b, -weight);
         }
     }
+    let cells = match terms.0.as_slice() {
+        [panel] if unpaired == 0 => Some(panel.clone()),
+        _ => None,
+    };
     let difference = terms.design().difference(resamples, confidence, seed);
-    Some(Effect { difference, unpaired, partial })
+    Some(Effect { difference, unpaired, partial, cells })
 }
 
 /// Sums of panels with equal seeds and prompts.
@@ -193,6 +199,8 @@ mod tests {
         let prompts: Vec<usize> = (0..30).collect();
         let (a, b) = (panel(&[0, 1], &prompts, coin), panel(&[0, 1], &prompts, |_, p| coin(9, p)));
         let (once, twice) = (found(&[(&a, &b)]), found(&[(&a, &b), (&a, &b)]));
+        assert_eq!(once.cells, twice.cells);
+        assert!((once.cells.unwrap().mean() - once.difference.points.value).abs() < 1e-9);
         assert!((once.difference.points.low - twice.difference.points.low).abs() < 1e-9);
         assert!((once.difference.points.high - twice.difference.points.high).abs() < 1e-9);
     }
@@ -228,6 +236,7 @@ mod tests {
         let (a, b) = (panel(&[0], &at(0), win), panel(&[0], &at(0), lose));
         let (c, d) = (panel(&[0], &at(60), win), panel(&[0], &at(60), lose));
         let width = |effect: Effect| effect.difference.points.high - effect.difference.points.low;
+        assert_eq!(found(&[(&a, &b), (&c, &d)]).cells, None, "no table has all of it");
         let (one, shared, fresh) =
             (width(found(&[(&a, &b)])), width(found(&[(&a, &b), (&a, &b)])), width(found(&[(&a, &b), (&c, &d)])));
         assert!((one - shared).abs() < 1e-9 && fresh < 0.85 * one, "{one}, {shared}, {fresh}");

@@ -32,14 +32,7 @@ pub fn diff<T: Eq>(original: &[T], edited: &[T]) -> Diff {
     // common prefix can't: in `a` -> `a a` it is the second `a` that is U.
     let suffix = original.iter().rev().zip(edited.iter().rev()).take_while(|(a, b)| a == b).count();
     let (a, b) = (&original[..original.len() - suffix], &edited[..edited.len() - suffix]);
-    let mut band = Band::new(a.len(), b.len(), 15);
-    let distance = loop {
-        let distance = band.fill(a, b);
-        if distance <= band.limit {
-            break distance;
-        }
-        band = Band::new(a.len(), b.len(), band.limit.saturating_mul(2));
-    };
+    let (band, distance) = Band::of(a, b);
     let (mut original, mut edited) = band.trace(a.len(), b.len());
     original.extend(std::iter::repeat_n(Label::U, suffix));
     edited.extend(std::iter::repeat_n(Label::U, suffix));
@@ -64,6 +57,18 @@ struct Band {
 const FAR: u32 = u32::MAX / 2;
 
 impl Band {
+    /// A band that holds every optimal path, filled, and the distance; at most twice as wide as it has to be.
+    fn of<T: Eq>(a: &[T], b: &[T]) -> (Self, usize) {
+        let mut band = Self::new(a.len(), b.len(), 15);
+        loop {
+            let distance = band.fill(a, b);
+            if distance <= band.limit {
+                return (band, distance);
+            }
+            band = Self::new(a.len(), b.len(), band.limit.saturating_mul(2));
+        }
+    }
+
     /// The band of half-width `limit`, widened to hold the corner cell `(n, m)`.
     fn new(n: usize, m: usize, limit: usize) -> Self {
         let skew = n.abs_diff(m);
@@ -228,6 +233,23 @@ mod tests {
         let b: Vec<u8> = (0..500u32).map(|i| (i * 3 % 5) as u8).collect();
         assert_eq!(diff(&a, &b), naive(&a, &b));
         assert_eq!(diff(&b, &a), naive(&b, &a));
+    }
+
+    #[test]
+    fn the_table_is_as_wide_as_the_edit_and_two_bits_a_cell() {
+        let text = |factor: u32| (0..2000u32).map(|i| i.wrapping_mul(factor) >> 7 & 255).collect::<Vec<_>>();
+        let (a, unrelated) = (text(2_654_435_761), text(2_246_822_519));
+        let mut edited = a.clone();
+        edited.splice(900..903, [256, 257]);
+        edited.remove(100);
+        edited[1800] = 256;
+        let bytes = |b: &[u32]| {
+            let (band, distance) = Band::of(&a, b);
+            (band.steps.len(), distance)
+        };
+        assert_eq!(bytes(&edited), (2000 * 4, 5));
+        let (all, distance) = bytes(&unrelated);
+        assert!(distance > 1000 && all <= 2000 * 4001_usize.div_ceil(4), "{all} bytes for a distance of {distance}");
     }
 
     proptest! {

@@ -26,7 +26,7 @@ mod template;
 
 pub use arrays::{Array, arrays};
 pub use board::{Board, Standing};
-pub use difference::{Change, Difference, Values, difference};
+pub use difference::{Change, Difference, difference};
 pub use frozen::{Frozen, Submission, host};
 pub use history::{History, Phase, StageHistory};
 pub use outcome::{Headline, Outcome};

@@ -95,17 +95,26 @@ impl Learner {
         self.optimizer.update(&mut self.model.weights, gradients, rate)
     }
 
-    /// The files that [`Self::restore`] reads, their names starting with `name`.
+    /// Refuses weights that are no numbers: going on from there would be in vain, and a result with them no result.
     ///
     /// # Errors
-    /// When a weight is no number: going on from there would be in vain.
-    pub fn files(&self, name: &str) -> Result<[(String, Vec<u8>); 2]> {
+    /// When the norm of the weights, called `name`, is no number.
+    pub fn check(&self, name: &str) -> Result<()> {
         let norm = optim::global_norm(&self.model.weights);
         ensure!(
             norm.is_finite(),
             "the norm of the weights `{name}` is {norm}: expected a number; a lower learning rate may help (the \
              checkpoint before is kept)"
         );
+        Ok(())
+    }
+
+    /// The files that [`Self::restore`] reads, their names starting with `name`.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn files(&self, name: &str) -> Result<[(String, Vec<u8>); 2]> {
+        self.check(name)?;
         let moments: Vec<_> = moment_names(&self.model).into_iter().zip(self.optimizer.moments()).collect();
         Ok([
             (format!("{name}.safetensors"), self.model.to_bytes()),

@@ -59,5 +59,6 @@ pub fn descend<const N: usize, const M: usize>(
             checkpoints.save(step + 1, &files)?;
         }
     }
+    learner.check(MODEL).with_context(|| format!("after step {steps}"))?;
     Ok(learner.model)
 }

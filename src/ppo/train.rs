@@ -125,6 +125,7 @@ pub fn train(
         }
     }
     let State { snapshots, suspicions, .. } = state;
+    policy.check("policy").with_context(|| format!("after iteration {steps}"))?;
     Ok(Trained { policy: policy.model, value: value.model, snapshots, suspicions })
 }
 

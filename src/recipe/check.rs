@@ -1,6 +1,7 @@
 //! From merged tables to a `Recipe`: finds every unknown key, missing key, wrong choice, wrong type and bad range.
 //!
-//! A faulty value is reported and then replaced by a sample, so that the search goes on and no fault is reported twice.
+//! A faulty value is reported and then gives way to its default, or to a sample where it has none, so that the search goes on
+//! and no fault is reported twice.
 //! Rules across keys are left to `rules`.
 
 use std::fs::Metadata;
@@ -25,7 +26,7 @@ pub struct Check<'s> {
     table: DeTable<'s>,
     /// Faults with the place they sort by.
     faults: Vec<(usize, Fault)>,
-    /// Paths whose values are samples.
+    /// Paths whose values were faulty.
     replaced: Vec<KeyPath>,
 }
 
@@ -256,7 +257,8 @@ impl<'s> Check<'s> {
             if self.replaced.contains(&path) {
                 return None;
             }
-            if let Some(node) = node.filter(|_| !path.is_empty()) {
+            // A key that can be left out has a default, which is no worse than a sample and always in range.
+            if let Some(node) = node.filter(|_| is_required(&path)) {
                 *tree::get_mut(&mut self.table, &path)? = node.sample();
             } else if !tree::remove(&mut self.table, &path) {
                 return None;
@@ -302,6 +304,15 @@ impl<'s> Check<'s> {
         };
         (format!("{} {what}", key_name(path)), label)
     }
+}
+
+/// Whether something has to stand at `path`: a key without a default, an entry of a list, the one key of a choice.
+fn is_required(path: &[String]) -> bool {
+    let Some((key, parent)) = path.split_last() else { return false };
+    let parent = Node::root().at(parent);
+    parent.is_some_and(|node| {
+        node.item().is_some() || node.choices().is_some() || node.required().contains(&key.as_str())
+    })
 }
 
 fn deserialized(table: &DeTable<'_>) -> Result<Recipe, toml::de::Error> {

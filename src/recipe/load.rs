@@ -9,7 +9,7 @@ use super::check::Check;
 use super::diagnostics::{Fault, Faults, Hint, Severity};
 use super::rules::Verdict;
 use super::source::Sources;
-use super::sweep::{self, Draws};
+use super::sweep::{self, Draws, Expanded};
 use super::{Experiment, Point, Recipe, fit, rules, source};
 
 /// Faulty points that are reported one by one.
@@ -72,8 +72,8 @@ fn unfold(
 ) -> Result<Loaded, Faults> {
     let draws = Draws::new(config);
     let resolved = serde_json::to_value(base).map_err(|error| Faults(vec![Fault::error(error.to_string())]))?;
-    let (axes, drafts) = sweep::expand(sources, table, &draws, &resolved).map_err(Faults)?;
-    let (mut points, mut faults, mut warnings) = (Vec::<Point>::new(), Vec::new(), Vec::new());
+    let Expanded { axes, drafts, mut warnings } = sweep::expand(sources, table, &draws, &resolved).map_err(Faults)?;
+    let (mut points, mut faults) = (Vec::<Point>::new(), Vec::new());
     // Points have most of their text in common: what is wrong with it is said once.
     let (mut said, mut seen, mut refused) = (BTreeSet::new(), BTreeSet::new(), 0);
     for draft in drafts {

@@ -17,12 +17,14 @@ mod schema;
 mod source;
 mod sweep;
 mod tree;
+mod values;
 
 pub use diagnostics::{Fault, Faults, render};
 pub use experiment::{Axis, Experiment, Level, Point};
 pub use explain::{explain, explain_json};
 pub use load::{Loaded, load, to_toml};
 pub use rounds::{Rounds, Run, Start};
+pub use values::Values;
 
 use std::path::PathBuf;
 

@@ -137,7 +137,8 @@ fn gather_files(sources: &mut Sources, path: &Path, faults: &mut Vec<Fault>) {
             return;
         }
         let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
+            // Some editors begin a text with a mark of its encoding.
+            Ok(text) => text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text),
             Err(error) => {
                 let message = format!("cannot read recipe `{}`: {}", path.display(), reason(&error));
                 faults.push(Fault::error(message).at(mark("named here")));
@@ -212,7 +213,12 @@ fn syntax(sources: &Sources, index: usize, error: &toml::de::Error) -> Fault {
     let end = source.start + source.text.text.len();
     let span = error.span().map_or(end..end, |span| span.start.max(source.start)..span.end.max(source.start));
     let what = if matches!(source.kind, Kind::File) { "file" } else { "`--set` argument" };
-    Fault::error(format!("this {what} is not valid TOML")).at(sources.mark(&span, error.message()))
+    let fault = Fault::error(format!("this {what} is not valid TOML")).at(sources.mark(&span, error.message()));
+    let before = source.text.text.get(..span.start - source.start).unwrap_or_default();
+    if before.ends_with("..") || before.ends_with('.') && sources.written(&(span.start..end)).starts_with('.') {
+        return fault.hint(Hint::Action("a range of seeds stands in quotes, as in `seeds = \"0..10\"`".to_owned()));
+    }
+    fault
 }
 
 /// A value as an error names it: its type, and what was written where that is short.

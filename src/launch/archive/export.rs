@@ -10,7 +10,9 @@ use anyhow::{Context, Result, ensure};
 use super::{Compression, FORMAT, INDEX, Index, Writer};
 use crate::launch::Frozen;
 use crate::recipe::to_toml;
+use crate::report::sweep;
 use crate::stage::node::Plan;
+use crate::stage::sweep_report;
 use crate::store::{FileRecord, Lookup, MANIFEST, Store};
 
 /// What goes into an archive.
@@ -59,6 +61,14 @@ pub fn export(run: &Frozen, store: &Store, path: &Path, contents: Contents) -> R
         let text = format!("# {}\n\n{}", point.name, to_toml(&point.recipe));
         add(format!("recipes/{index}.toml"), text.into_bytes());
     }
+    if run.experiment.is_sweep() {
+        // A sweep's report is no result: it is made from them, here for whoever only unpacks the archive.
+        let dir = tempfile::tempdir()?;
+        sweep::write(&sweep_report(&run.experiment(store), store)?, dir.path())?;
+        for name in names(dir.path())? {
+            add(format!("report/{name}"), fs::read(dir.path().join(&name))?);
+        }
+    }
     if !contents.without_data {
         for hash in run.files.values() {
             let record = FileRecord::of(&store.kept(hash))?;
@@ -103,6 +113,11 @@ pub fn export(run: &Frozen, store: &Store, path: &Path, contents: Contents) -> R
     }
     written?;
     Ok(Exported { results, missing, bytes: fs::metadata(path)?.len() })
+}
+
+/// The names of the files in the folder `dir`.
+fn names(dir: &Path) -> Result<Vec<String>> {
+    fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
 /// Whether nothing is made from each node.

@@ -1,7 +1,7 @@
 //! A run in one file, to be carried to another store.
 //!
-//! A tar archive whose first entry lists every other one with size and checksum; then the run, its recipes for people,
-//! the files that it names, and its results as they lie in the store.
+//! A tar archive whose first entry lists every other one with size and checksum; then the run; its recipes and, of a
+//! sweep, its report, for people; the files that it names, and its results as they lie in the store.
 
 mod export;
 mod import;

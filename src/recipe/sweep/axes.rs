@@ -1,6 +1,6 @@
 //! Axes and their levels, as written: what each level lays over the recipe.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use serde_json::Value;
@@ -8,21 +8,15 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::super::diagnostics::{Fault, Hint, suggestion};
-use super::super::experiment::{Axis, Level};
-use super::super::schema::Node;
+use super::super::experiment::Level;
 use super::super::source::{Sources, found};
-use super::super::tree;
+use super::super::tree::{self, Place};
 use super::draw::{Draw, Draws};
-use super::{Draft, json, recipe_keys};
-
-/// A key's segments with the place where each is written.
-type Path<'s> = Vec<Spanned<DeString<'s>>>;
+use super::overlay::{Path, dotted, lay, leaves, nested, segments, tables};
+use super::{json, recipe_keys};
 
 /// Characters of a level's name at most.
 const NAME: usize = 40;
-
-/// The name of the axis whose levels are the cases.
-const CASE: &str = "case";
 
 /// One axis, with what each of its levels lays over the recipe.
 pub struct Factor<'s> {
@@ -31,8 +25,10 @@ pub struct Factor<'s> {
     /// Whether `key` is a name that the sweep gives.
     pub named: bool,
     pub levels: Vec<Level>,
-    overlays: Vec<DeTable<'s>>,
-    sampled: bool,
+    pub overlays: Vec<DeTable<'s>>,
+    pub sampled: bool,
+    /// Where it is written.
+    span: Range<usize>,
 }
 
 /// Axes that vary together.
@@ -49,8 +45,8 @@ impl Group<'_> {
 
 /// A point of its own.
 pub struct Case<'s> {
-    level: Level,
-    overlay: DeTable<'s>,
+    pub level: Level,
+    pub overlay: DeTable<'s>,
 }
 
 /// Reads a `[sweep]` table and collects what is wrong with it.
@@ -67,6 +63,11 @@ impl<'a> Reader<'a> {
     /// A fault at `span`, not yet noted.
     pub fn fault_at(&self, span: &Range<usize>, message: String, label: impl Into<String>) -> Fault {
         Fault::error(message).at(self.sources.mark(span, label)).hint(Hint::Explain("sweep".to_owned()))
+    }
+
+    /// A warning at `span`, not yet noted.
+    pub fn warning_at(&self, span: &Range<usize>, message: String) -> Fault {
+        Fault::warning(message).at(self.sources.mark(span, ""))
     }
 
     fn fault(&mut self, span: &Range<usize>, message: String, label: impl Into<String>) {
@@ -97,15 +98,29 @@ impl<'a> Reader<'a> {
         if !random.is_empty() {
             groups.push(Group { factors: random });
         }
-        let mut seen = BTreeSet::new();
-        for factor in groups.iter().flat_map(|group| &group.factors) {
-            if !seen.insert(&factor.key) {
-                let span = tree::get(sweep, &["product".to_owned()]).map_or(0..0, |(place, _)| place.key);
-                self.fault(&span, format!("two axes vary `{}`", factor.key), "");
-            }
-        }
+        self.conflicts(sweep, &groups);
         groups.retain(|group| !group.factors.is_empty());
         groups
+    }
+
+    /// Two axes that set one key: one of them would have levels that no point takes.
+    fn conflicts(&mut self, sweep: &DeTable<'_>, groups: &[Group]) {
+        let seeds = sweep.contains_key("seeds").then(|| ("seeds".to_owned(), "sweep.seeds".to_owned()));
+        let mut owners: BTreeMap<String, String> = seeds.into_iter().collect();
+        for factor in groups.iter().flat_map(|group| &group.factors) {
+            let keys: BTreeSet<String> = factor.overlays.iter().flat_map(leaves).collect();
+            if let Some((key, owner)) = keys.iter().find_map(|key| Some((key, owners.get(key)?))) {
+                let message = if factor.key == *owner {
+                    format!("two axes vary `{key}`")
+                } else {
+                    format!("`{key}` is set by `{owner}` and by `{}`", factor.key)
+                };
+                self.fault(&factor.span, message, "would hide what the other sets");
+            }
+            for key in keys {
+                owners.entry(key).or_insert_with(|| factor.key.clone());
+            }
+        }
     }
 
     /// The cases in the order in which they are written.
@@ -123,6 +138,9 @@ impl<'a> Reader<'a> {
                     }
                     _ => lay(&mut overlay, nested(&segments(key), value.clone())),
                 }
+            }
+            if let Some((key, _)) = overlay.get_key_value("seeds").filter(|_| sweep.contains_key("seeds")) {
+                self.fault(&key.span(), "`seeds` is set by `sweep.seeds` and by a case".to_owned(), "would be hidden");
             }
             let value = json(&Spanned::new(0..0, DeValue::Table(overlay.clone())));
             let name = name.unwrap_or_else(|| if overlay.is_empty() { "base".to_owned() } else { shown(&value) });
@@ -173,7 +191,8 @@ impl<'a> Reader<'a> {
                     self.fault(&value.span(), format!("the axis `{key}` has the level `{twice}` twice"), "");
                 }
                 let overlays = entries.iter().map(|entry| nested(path, entry.clone())).collect();
-                factors.push(Factor { key, named: false, levels, overlays, sampled: false });
+                let span = path.last().map_or(0..0, Spanned::span);
+                factors.push(Factor { key, named: false, levels, overlays, sampled: false, span });
             }
             other => {
                 let label = format!("expected a list of values, found {}", found(other, ""));
@@ -207,13 +226,14 @@ impl<'a> Reader<'a> {
             }
             overlays.push(overlay);
         }
-        Some(Factor { key: name, named: true, levels, overlays, sampled: false })
+        Some(Factor { key: name, named: true, levels, overlays, sampled: false, span: key.span() })
     }
 
     fn drawn<'s>(&mut self, sweep: &DeTable<'s>, axis: &'s super::draw::Axis) -> Factor<'s> {
         let path: Vec<String> = std::iter::once("random".to_owned()).chain(axis.path.iter().cloned()).collect();
         let written = tree::get(sweep, &path);
-        let span = written.as_ref().map_or(0..0, |(place, _)| place.value.clone());
+        let place = written.as_ref().map_or(Place { key: 0..0, value: 0..0 }, |(place, _)| place.clone());
+        let span = place.value;
         if let Some(message) = &axis.fault {
             self.fault(&span, format!("the distribution of `{}` is none: {message}", axis.path.join(".")), "");
         }
@@ -231,100 +251,9 @@ impl<'a> Reader<'a> {
             levels: values.iter().map(json).map(|value| Level { name: shown(&value), value }).collect(),
             overlays: values.into_iter().map(|value| nested(&path, value)).collect(),
             sampled: true,
+            span: place.key,
         }
     }
-}
-
-/// The axes of `groups` and `cases`, under the shortest names that tell them apart.
-pub fn axes(groups: &[Group], cases: &[Case]) -> Vec<Axis> {
-    let factors: Vec<&Factor> = groups.iter().flat_map(|group| &group.factors).collect();
-    let name = |factor: &Factor| {
-        let parts: Vec<&str> = factor.key.split('.').collect();
-        let ends = (1..parts.len()).map(|n| parts[parts.len() - n..].join("."));
-        let unique = |end: &String| {
-            factors.iter().filter(|other| other.key == *end || other.key.ends_with(&format!(".{end}"))).count() == 1
-        };
-        if factor.named { factor.key.clone() } else { ends.into_iter().find(unique).unwrap_or(factor.key.clone()) }
-    };
-    let mut axes: Vec<Axis> = factors
-        .iter()
-        .map(|factor| Axis { name: name(factor), levels: factor.levels.clone(), sampled: factor.sampled })
-        .collect();
-    if !cases.is_empty() {
-        let levels = cases.iter().map(|case| case.level.clone()).collect();
-        axes.push(Axis { name: CASE.to_owned(), levels, sampled: false });
-    }
-    axes
-}
-
-/// The combination with that number; the last group varies fastest.
-pub fn combination<'s>(base: &DeTable<'s>, groups: &[Group<'s>], axes: &[Axis], number: usize) -> Draft<'s> {
-    let mut table = base.clone();
-    let mut levels = Vec::with_capacity(axes.len());
-    let mut rest = groups.iter().map(Group::len).product::<usize>();
-    let mut number = number;
-    for group in groups {
-        rest /= group.len();
-        let level = number / rest;
-        number %= rest;
-        for factor in &group.factors {
-            lay(&mut table, factor.overlays[level].clone());
-            levels.push(Some(level));
-        }
-    }
-    levels.resize(axes.len(), None);
-    Draft { name: point_name(axes, &levels), levels, table }
-}
-
-/// The points that the cases are.
-pub fn case_drafts<'s>(base: &DeTable<'s>, cases: &[Case<'s>], axes: &[Axis]) -> Vec<Draft<'s>> {
-    let draft = |(i, case): (usize, &Case<'s>)| {
-        let mut table = base.clone();
-        lay(&mut table, case.overlay.clone());
-        let mut levels = vec![None; axes.len()];
-        if let Some(last) = levels.last_mut() {
-            *last = Some(i);
-        }
-        Draft { name: point_name(axes, &levels), levels, table }
-    };
-    cases.iter().enumerate().map(draft).collect()
-}
-
-fn point_name(axes: &[Axis], levels: &[Option<usize>]) -> String {
-    let named = axes.iter().zip(levels).filter_map(|(axis, level)| Some((axis, (*level)?)));
-    named.map(|(axis, level)| format!("{}={}", axis.name, axis.levels[level].name)).collect::<Vec<_>>().join(" ")
-}
-
-/// Lays `over` on `base`, as a recipe lies on what it extends.
-pub fn lay<'s>(base: &mut DeTable<'s>, over: DeTable<'s>) {
-    let mut unmatched = Vec::new();
-    tree::merge(base, over, Some(Node::root()), &mut unmatched);
-}
-
-/// A key's segments: `"ppo.gamma"` in quotes is two, like `ppo.gamma` without.
-pub fn segments<'s>(key: &Spanned<DeString<'s>>) -> Path<'s> {
-    let segment = |part: &str| Spanned::new(key.span(), part.to_owned().into());
-    key.get_ref().split('.').map(segment).collect()
-}
-
-/// A table that sets `value` at `path` and nothing else.
-pub fn nested<'s>(path: &[Spanned<DeString<'s>>], value: Spanned<DeValue<'s>>) -> DeTable<'s> {
-    let mut table = DeTable::new();
-    let Some((first, rest)) = path.split_first() else { return table };
-    // With the span of its key a table only passes through: see `tree::merge`.
-    let value = if rest.is_empty() { value } else { Spanned::new(first.span(), DeValue::Table(nested(rest, value))) };
-    table.insert(first.clone(), value);
-    table
-}
-
-fn dotted(path: &[Spanned<DeString<'_>>]) -> String {
-    path.iter().map(|segment| segment.get_ref().as_ref()).collect::<Vec<_>>().join(".")
-}
-
-/// The tables in the list `key`.
-pub fn tables<'t, 's>(sweep: &'t DeTable<'s>, key: &str) -> impl Iterator<Item = &'t DeTable<'s>> {
-    let list = sweep.get(key).and_then(|list| list.get_ref().as_array());
-    list.into_iter().flatten().filter_map(|entry| entry.get_ref().as_table())
 }
 
 /// Levels with these values; long values that look alike when shortened are numbered.

@@ -7,12 +7,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use toml::Spanned;
-use toml::de::DeTable;
+use toml::de::{DeArray, DeTable, DeValue};
 
-use super::{Config, Open};
+use super::super::tree::Place;
+use super::{Config, MOST_POINTS, Open};
 
 /// Digits of a drawn number: enough for every purpose, few enough to read.
 const DIGITS: i32 = 4;
+
+/// More seeds than this are a mistake in the sweep.
+const MOST_SEEDS: u64 = 10_000;
 
 /// A list of seeds, or a range as in `"0..10"` (10 is not in it) or `"1..=10"` (it is).
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -29,27 +33,36 @@ impl<'de> Deserialize<'de> for Seeds {
         }
         match Written::deserialize(deserializer)? {
             Written::List(seeds) => Ok(Self(seeds)),
-            Written::Range(text) => range(&text).map(Self).ok_or_else(|| {
-                serde::de::Error::custom(format!("expected a range as in `\"0..10\"`, found `\"{text}\"`"))
-            }),
+            Written::Range(text) => {
+                let found = |expected| serde::de::Error::custom(format!("expected {expected}, found `\"{text}\"`"));
+                let (low, high) = ends(&text).ok_or_else(|| found("a range as in `\"0..10\"`".to_owned()))?;
+                match high.saturating_sub(low) {
+                    0 => Err(found("a range with at least one seed".to_owned())),
+                    1..=MOST_SEEDS => Ok(Self((low..high).collect())),
+                    _ => Err(found(format!("a range of at most {MOST_SEEDS} seeds"))),
+                }
+            }
         }
     }
 }
 
-fn range(text: &str) -> Option<Vec<u64>> {
+/// The first seed of a range and the one after its last.
+fn ends(text: &str) -> Option<(u64, u64)> {
     let (low, high) = text.split_once("..")?;
-    let low: u64 = low.trim().parse().ok()?;
+    let low = low.trim().parse().ok()?;
     match high.strip_prefix('=') {
-        Some(high) => Some((low..=high.trim().parse().ok()?).collect()),
-        None => Some((low..high.trim().parse().ok()?).collect()),
+        Some(last) => Some((low, last.trim().parse::<u64>().ok()?.saturating_add(1))),
+        None => Some((low, high.trim().parse().ok()?)),
     }
 }
 
 /// What was generated for a sweep.
 #[derive(Default)]
 pub struct Draws {
-    seeds: Option<String>,
+    seeds: Option<Vec<String>>,
     axes: Vec<Axis>,
+    /// How many points are to be drawn.
+    pub count: usize,
 }
 
 /// A random axis with its draws.
@@ -71,23 +84,31 @@ pub enum Draw {
 impl Draws {
     /// Generates what `config` asks for.
     pub fn new(config: &Config) -> Self {
-        let seeds = config.seeds.as_ref().map(|Seeds(seeds)| format!("seeds = {seeds:?}"));
-        let mut axes = Vec::new();
+        let seeds = config.seeds.as_ref().map(|Seeds(seeds)| seeds.iter().map(u64::to_string).collect());
+        let (mut axes, mut count) = (Vec::new(), 0);
         if let Some(random) = &config.random {
+            count = random.count.get();
             collect(&[], &random.axes, &mut |path, distribution| {
-                let (draws, fault) = match draws(path, distribution, random.count.get(), random.seed) {
+                // What is refused for its number need not be drawn.
+                let (draws, fault) = match draws(path, distribution, count.min(MOST_POINTS), random.seed) {
                     Ok(draws) => (draws, None),
                     Err(message) => (Vec::new(), Some(message)),
                 };
                 axes.push(Axis { path: path.to_vec(), draws, fault });
             });
         }
-        Self { seeds, axes }
+        Self { seeds, axes, count }
     }
 
-    /// The recipe's `seeds` key with the sweep's seeds.
-    pub fn seeds(&self) -> Option<DeTable<'_>> {
-        self.seeds.as_deref().and_then(|text| DeTable::parse(text).ok()).map(Spanned::into_inner)
+    /// The recipe's `seeds` key with the sweep's seeds, all of them standing at `place`.
+    pub fn seeds(&self, place: &Place) -> Option<DeTable<'_>> {
+        let mut seeds = DeArray::new();
+        for seed in self.seeds.as_ref()? {
+            let seed = DeValue::parse(seed).ok()?.into_inner();
+            seeds.push(Spanned::new(place.value.clone(), seed));
+        }
+        let seeds = Spanned::new(place.value.clone(), DeValue::Array(seeds));
+        Some(std::iter::once((Spanned::new(place.key.clone(), "seeds".into()), seeds)).collect())
     }
 
     pub fn axes(&self) -> impl Iterator<Item = &Axis> {
@@ -138,15 +159,23 @@ fn draws(path: &[String], distribution: &Value, count: usize, seed: u64) -> Resu
     if from >= to {
         return Err(format!("expected a low end below the high one, found {from} and {to}"));
     }
+    if !(to - from).is_finite() {
+        return Err(format!("expected ends whose distance is a number, found {from} and {to}"));
+    }
     let number = |value: f64| {
-        if low.is_i64() && high.is_i64() { format!("{value:.0}") } else { format!("{:?}", rounded(value)) }
+        // Rounding must not lead out of the range.
+        let rounded = || rounded(value).clamp(from, to);
+        if low.is_i64() && high.is_i64() { format!("{value:.0}") } else { format!("{:?}", rounded()) }
     };
     match kind.as_str() {
         "uniform" => Ok((0..count).map(|i| Draw::Number(number(chance(i).random_range(from..to)))).collect()),
         _ if from <= 0.0 => Err(format!("`log_uniform` needs numbers above 0, found {from}")),
         _ => {
-            let (from, to) = (from.ln(), to.ln());
-            Ok((0..count).map(|i| Draw::Number(number(chance(i).random_range(from..to).exp()))).collect())
+            let logs = from.ln()..to.ln();
+            if logs.is_empty() {
+                return Err(format!("expected ends that are further apart, found {from} and {to}"));
+            }
+            Ok((0..count).map(|i| Draw::Number(number(chance(i).random_range(logs.clone()).exp()))).collect())
         }
     }
 }
@@ -171,9 +200,19 @@ mod tests {
 
     #[test]
     fn ranges_of_seeds() {
-        assert_eq!(range("0..3"), Some(vec![0, 1, 2]));
-        assert_eq!(range("2..=4"), Some(vec![2, 3, 4]));
-        assert_eq!([range("x..3"), range("3"), range("0..-1")], [None, None, None]);
+        let seeds =
+            |range: &str| serde_json::from_value(json!(range)).map(|Seeds(seeds)| seeds).map_err(|e| e.to_string());
+        assert_eq!(seeds("0..3"), Ok(vec![0, 1, 2]));
+        assert_eq!(seeds("2..=4"), Ok(vec![2, 3, 4]));
+        for bad in ["x..3", "3", "0..-1"] {
+            assert_eq!(seeds(bad), Err(format!("expected a range as in `\"0..10\"`, found `\"{bad}\"`")));
+        }
+        for empty in ["5..5", "5..2", "5..=3"] {
+            assert!(seeds(empty).unwrap_err().contains("at least one seed"), "{empty}");
+        }
+        for endless in ["0..99999999999999", "0..=18446744073709551615"] {
+            assert!(seeds(endless).unwrap_err().contains("at most 10000 seeds"), "{endless}");
+        }
     }
 
     #[test]
@@ -193,15 +232,25 @@ mod tests {
         assert!((900..1100).contains(&below), "{below} of 2000 in the lower decade of two");
         let whole = numbers(&json!({ "uniform": [1, 4] }), 400, 0);
         assert!((1..=4).all(|n| whole.iter().filter(|x| **x as i32 == n).count() > 60), "all of 1, 2, 3, 4");
+        let narrow = numbers(&json!({ "uniform": [0.999_96, 0.999_99] }), 100, 0);
+        assert!(
+            narrow.iter().all(|x| (0.999_96..=0.999_99).contains(x)),
+            "rounded to four digits, but not out of the range"
+        );
         let choice = numbers(&json!({ "choice": ["a", "b"] }), 400, 0);
         assert!((160..240).contains(&choice.iter().filter(|x| **x < 0.5).count()));
     }
 
     #[test]
     fn what_is_no_distribution_is_refused() {
-        for bad in
-            [json!({ "uniform": [1] }), json!({ "uniform": [2, 1] }), json!({ "log_uniform": [0.0, 1.0] }), json!(3)]
-        {
+        for bad in [
+            json!({ "uniform": [1] }),
+            json!({ "uniform": [2, 1] }),
+            json!({ "uniform": [-1.7e308, 1.7e308] }),
+            json!({ "log_uniform": [0.0, 1.0] }),
+            json!({ "log_uniform": [1e300, 1.000_000_000_000_000_2e300] }),
+            json!(3),
+        ] {
             assert!(draws(&["x".into()], &bad, 1, 0).is_err(), "{bad}");
         }
     }

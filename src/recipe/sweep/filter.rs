@@ -1,12 +1,15 @@
 //! Which combinations of a sweep are points: `exclude` and `when`.
 
+use std::cell::Cell;
+
 use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::super::diagnostics::Fault;
 use super::super::tree;
-use super::axes::{Group, Reader, segments, tables};
+use super::axes::{Group, Reader};
+use super::overlay::{segments, tables};
 use super::{Draft, json};
 
 /// What a combination is compared with.
@@ -24,10 +27,19 @@ enum Subject {
     Key(Vec<String>),
 }
 
+/// An entry of `exclude` or `when`: all of its conditions together.
+struct Entry {
+    conditions: Vec<Condition>,
+    /// Whether any combination met it.
+    met: Cell<bool>,
+    /// What to say where none does.
+    warning: Fault,
+}
+
 /// The filters of a sweep.
 pub struct Filters {
-    exclude: Vec<Vec<Condition>>,
-    when: Vec<Vec<Condition>>,
+    exclude: Vec<Entry>,
+    when: Vec<Entry>,
     /// For every axis the names of its levels.
     levels: Vec<Vec<String>>,
 }
@@ -37,18 +49,20 @@ impl Filters {
     pub fn read(reader: &Reader, sweep: &DeTable<'_>, groups: &[Group]) -> Self {
         let factors: Vec<_> = groups.iter().flat_map(|group| &group.factors).collect();
         let named: Vec<Option<&str>> = factors.iter().map(|f| f.named.then_some(f.key.as_str())).collect();
-        let read = |key: &str| {
+        let read = |key: &str, effect: &str| {
             let entry = |table: &DeTable<'_>| {
                 let mut conditions = Vec::new();
                 for (key, value) in table {
                     let path = segments(key).iter().map(|part| part.get_ref().to_string()).collect();
                     collect(reader, &named, path, &key.span(), value, &mut conditions);
                 }
-                conditions
+                let span = table.keys().next().map_or(0..0, Spanned::span);
+                let message = format!("no combination of this sweep has these values: nothing is {effect}");
+                Entry { conditions, met: Cell::new(false), warning: reader.warning_at(&span, message) }
             };
             tables(sweep, key).map(entry).collect::<Vec<_>>()
         };
-        let (exclude, when) = (read("exclude"), read("when"));
+        let (exclude, when) = (read("exclude", "left out"), read("when", "kept for them"));
         let levels = factors.iter().map(|f| f.levels.iter().map(|level| level.name.clone()).collect()).collect();
         Self { exclude, when, levels }
     }
@@ -58,14 +72,21 @@ impl Filters {
     /// # Errors
     /// A condition on a key that the recipe does not have.
     pub fn keep(&self, draft: &Draft, resolved: &Value) -> Result<bool, Box<Fault>> {
-        let any = |entries: &[Vec<Condition>]| -> Result<bool, Box<Fault>> {
-            entries.iter().try_fold(false, |any, entry| Ok(any || self.all(entry, draft, resolved)?))
+        let any = |entries: &[Entry]| -> Result<bool, Box<Fault>> {
+            entries.iter().try_fold(false, |any, entry| Ok(self.all(entry, draft, resolved)? || any))
         };
-        Ok((self.when.is_empty() || any(&self.when)?) && !any(&self.exclude)?)
+        let (kept, excluded) = (self.when.is_empty() || any(&self.when)?, any(&self.exclude)?);
+        Ok(kept && !excluded)
     }
 
-    fn all(&self, entry: &[Condition], draft: &Draft, resolved: &Value) -> Result<bool, Box<Fault>> {
-        for condition in entry {
+    /// A warning for each entry that no combination met: a value in it may be mistyped.
+    pub fn idle(&self) -> Vec<Fault> {
+        let idle = self.exclude.iter().chain(&self.when).filter(|entry| !entry.met.get());
+        idle.map(|entry| entry.warning.clone()).collect()
+    }
+
+    fn all(&self, entry: &Entry, draft: &Draft, resolved: &Value) -> Result<bool, Box<Fault>> {
+        for condition in &entry.conditions {
             let found = match &condition.subject {
                 Subject::Axis(axis) => draft.levels[*axis].map(|level| Value::from(self.levels[*axis][level].as_str())),
                 Subject::Key(path) => {
@@ -77,6 +98,7 @@ impl Filters {
                 return Ok(false);
             }
         }
+        entry.met.set(true);
         Ok(true)
     }
 }

@@ -6,8 +6,11 @@
 mod axes;
 mod draw;
 mod filter;
+mod overlay;
+mod points;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -97,19 +100,29 @@ pub fn wrap_single_tables(table: &mut DeTable<'_>) {
     }
 }
 
+/// What a sweep unfolds to.
+#[derive(Default)]
+pub struct Expanded<'s> {
+    pub axes: Vec<Axis>,
+    pub drafts: Vec<Draft<'s>>,
+    /// What is worth a second look.
+    pub warnings: Vec<Fault>,
+}
+
 /// The points of the sweep in `table`; `resolved` is the recipe without the sweep, defaults filled in.
 ///
 /// # Errors
-/// Axes without levels, groups of different lengths, filters on keys that are not there, no points or far too many.
+/// Axes without levels or for keys that another one sets, groups of different lengths, filters on keys that are not there, no
+/// points or far too many.
 pub fn expand<'s>(
     sources: &Sources,
     table: &DeTable<'s>,
     draws: &'s Draws,
     resolved: &Value,
-) -> Result<(Vec<Axis>, Vec<Draft<'s>>), Vec<Fault>> {
+) -> Result<Expanded<'s>, Vec<Fault>> {
     let mut base = table.clone();
     let Some((_, DeValue::Table(sweep))) = tree::get(table, &["sweep".to_owned()]) else {
-        return Ok((Vec::new(), Vec::new()));
+        return Ok(Expanded::default());
     };
     base.remove("sweep");
     let mut reader = axes::Reader::new(sources);
@@ -119,33 +132,41 @@ pub fn expand<'s>(
     if !reader.faults.is_empty() {
         return Err(reader.faults);
     }
-    let combinations: usize = groups.iter().map(axes::Group::len).fold(1, usize::saturating_mul);
     let place = tree::get(table, &["sweep".to_owned()]).map_or(0..0, |(place, _)| place.key);
-    if combinations.saturating_add(cases.len()) > MOST_POINTS {
-        let message = format!("this sweep has {combinations} points: expected at most {MOST_POINTS}");
-        return Err(vec![Fault::error(message).at(sources.mark(&place, "draw some of them: `[sweep.random]`"))]);
+    let too_many = |points: usize, span: &Range<usize>, label: &str| {
+        let message = format!("this sweep has {points} points: expected at most {MOST_POINTS}");
+        Err(vec![Fault::error(message).at(sources.mark(span, label))])
+    };
+    if draws.count > MOST_POINTS {
+        let count = tree::get(sweep, &["random".to_owned(), "count".to_owned()]);
+        return too_many(draws.count, &count.map_or(0..0, |(place, _)| place.value), "");
     }
-    let axes = axes::axes(&groups, &cases);
+    let combinations = groups.iter().map(axes::Group::len).fold(1, usize::saturating_mul);
+    if combinations.saturating_add(cases.len()) > MOST_POINTS {
+        return too_many(combinations, &place, "draw some of them: `[sweep.random]`");
+    }
+    let axes = points::axes(&groups, &cases);
     let mut drafts = Vec::new();
     if !groups.is_empty() {
         for number in 0..combinations {
-            let draft = axes::combination(&base, &groups, &axes, number);
+            let draft = points::combination(&base, &groups, &axes, number);
             if filters.keep(&draft, resolved).map_err(|fault| vec![*fault])? {
                 drafts.push(draft);
             }
         }
     }
-    drafts.extend(axes::case_drafts(&base, &cases, &axes));
-    if let Some(seeds) = draws.seeds() {
+    drafts.extend(points::case_drafts(&base, &cases, &axes));
+    let written = tree::get(sweep, &["seeds".to_owned()]);
+    if let Some(seeds) = written.and_then(|(place, _)| draws.seeds(&place)) {
         for draft in &mut drafts {
-            axes::lay(&mut draft.table, seeds.clone());
+            overlay::lay(&mut draft.table, seeds.clone());
         }
     }
     if drafts.is_empty() {
         let what = if groups.is_empty() { "it has no axes and no cases" } else { "its filters leave no point" };
         return Err(vec![Fault::error(format!("this sweep is empty: {what}")).at(sources.mark(&place, ""))]);
     }
-    Ok((axes, drafts))
+    Ok(Expanded { axes, drafts, warnings: filters.idle() })
 }
 
 /// A written value as JSON.

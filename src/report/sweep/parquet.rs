@@ -94,6 +94,7 @@ fn factors(report: &SweepReport) -> Result<DataFrame> {
         options("ci_high", effects(|effect| Some(effect.ci[1]))),
         options("p_value", effects(|effect| Some(effect.p_value))),
         options("p_holm", effects(|effect| effect.p_holm)),
+        options("detectable_points", effects(|effect| Some(effect.power.as_ref()?.detectable_points))),
         counts("pairs", pairs(|effect| effect.pairs)),
         counts("partial", pairs(|effect| effect.partial)),
         counts("unpaired", pairs(|effect| effect.unpaired)),

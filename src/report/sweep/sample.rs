@@ -5,6 +5,7 @@
 use serde_json::json;
 
 use super::schema::*;
+use crate::report::Power;
 
 const VARIANTS: [&str; 2] = ["sequence", "token"];
 const LAMBDAS: [f64; 3] = [0.95, 0.9, 1.0];
@@ -35,6 +36,8 @@ pub fn report() -> SweepReport {
         judge: "oracle: fewer faults win, equal counts draw".to_owned(),
         confidence: 0.95,
         bootstrap_samples: 5000,
+        difference: 2.5,
+        power: 0.8,
         first_variant: VARIANTS[0].to_owned(),
         keys: vec![KeySummary { key: "ppo.gae_lambda".to_owned(), values: LAMBDAS.map(|x| json!(x)).to_vec() }],
         best: Some(best()),
@@ -134,7 +137,15 @@ fn result(status: Status, i: usize, j: usize, v: usize) -> PointResult {
 
 fn effect(points: f64, pairs: usize) -> Effect {
     let p_value = 0.02 / points.abs();
-    Effect { difference_points: points, ci: [points - 3.5, points + 3.2], p_value, pairs, ..Effect::default() }
+    let power = Some(Power {
+        seed_variance: Some(6.0),
+        prompt_variance: 900.0,
+        residual_variance: 1200.0,
+        detectable_points: 9.6 - points,
+        prompts_needed: None,
+        seeds_needed: Some(60 / pairs),
+    });
+    Effect { power, difference_points: points, ci: [points - 3.5, points + 3.2], p_value, pairs, ..Effect::default() }
 }
 
 fn factor(quantity: &Quantity) -> Vec<FactorLevel> {

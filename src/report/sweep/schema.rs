@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::report::Power;
+
 /// Everything that the report of a sweep shows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -22,6 +24,10 @@ pub struct SweepReport {
     pub confidence: f64,
     /// Resamples behind every interval.
     pub bootstrap_samples: usize,
+    /// The difference that the recipe wants to see, in points.
+    pub difference: f64,
+    /// How often it wants to.
+    pub power: f64,
     /// The first variant: what leads are measured against.
     pub first_variant: String,
     /// What varies between points.
@@ -220,7 +226,7 @@ pub struct SeedResult {
 }
 
 /// A difference in points with its evidence.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Effect {
     /// The difference, mean over pairs.
@@ -237,6 +243,8 @@ pub struct Effect {
     pub partial: usize,
     /// Pairs without a common seed or without a common prompt.
     pub unpaired: usize,
+    /// What could be seen of it; null where the pairs do not all have the same seeds and prompts.
+    pub power: Option<Power>,
 }
 
 /// What is averaged: a variant's win rate or its lead, at one budget.

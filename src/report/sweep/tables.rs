@@ -107,6 +107,7 @@ pub fn factor(levels: &[&FactorLevel]) -> Table {
         ("difference", "effect"),
         ("interval", "ci"),
         ("p (Holm)", "p_holm"),
+        ("seen from", "detectable_points"),
         ("pairs", "pairs"),
     ];
     let row = |level: &&FactorLevel| {
@@ -121,10 +122,11 @@ pub fn factor(levels: &[&FactorLevel]) -> Table {
             Some(effect) => {
                 let (points, range) = difference(effect);
                 let p = p_value(effect.p_holm.unwrap_or(effect.p_value));
-                row.extend([points, range, p.into(), pairs(effect)]);
+                let seen = effect.power.as_ref().map_or(UNKNOWN.to_owned(), |power| fixed(power.detectable_points, 1));
+                row.extend([points, range, p.into(), seen.into(), pairs(effect)]);
             }
-            None if level.level == level.first_level => row.extend(["", "", "", ""].map(Cell::from)),
-            None => row.extend(["no pair", "", "", "0"].map(Cell::from)),
+            None if level.level == level.first_level => row.extend([""; 5].map(Cell::from)),
+            None => row.extend(["no pair", "", "", "", "0"].map(Cell::from)),
         }
         row
     };

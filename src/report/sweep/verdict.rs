@@ -1,7 +1,8 @@
 //! What a sweep found, in sentences that claim no more than the numbers do.
 
 use super::schema::{Baseline, Effect, FactorLevel, Status, SweepReport};
-use crate::report::numbers::{fixed, p_relation, percent, plural};
+use crate::report::Power;
+use crate::report::numbers::{fixed, p_relation, percent, plural, shortest};
 use crate::report::verdict::Strength;
 
 /// The sentences that the report opens with; `report.verdict` itself is not read.
@@ -133,6 +134,7 @@ fn limits(report: &SweepReport) -> Vec<String> {
     if report.judge.contains("; or ") {
         sentences.push("Points were judged in different ways: their win rates do not compare.".to_owned());
     }
+    sentences.extend(too_small(report));
     let done = || report.results.iter().filter(|result| result.status == Status::Done);
     if done().any(|result| result.seeds.len() == 1) {
         sentences.push("Where there is one seed, intervals do not cover the spread between runs.".to_owned());
@@ -159,6 +161,32 @@ fn limits(report: &SweepReport) -> Vec<String> {
         ));
     }
     sentences
+}
+
+/// That an effect was not found says little where the sweep was too small to find it.
+fn too_small(report: &SweepReport) -> Option<String> {
+    let effects = report.factors.iter().filter_map(|level| level.effect.as_ref());
+    let quiet = effects.filter(|effect| Strength::of(effect.ci, 0.0) == Strength::Nothing);
+    let hidden = |power: &&Power| power.detectable_points > report.difference;
+    let powers: Vec<&Power> = quiet.filter_map(|effect| effect.power.as_ref()).filter(hidden).collect();
+    let detectable = || powers.iter().map(|power| power.detectable_points);
+    let (low, high) = (detectable().reduce(f64::min)?, detectable().reduce(f64::max)?);
+    let most = |of: fn(&Power) -> Option<usize>, thing: &str| {
+        let all: Option<Vec<usize>> = powers.iter().map(|power| of(power)).collect();
+        all?.into_iter().max().map(|most| plural(most, thing))
+    };
+    let ways = [most(|power| power.prompts_needed, "test prompt"), most(|power| power.seeds_needed, "seed")];
+    let ways: Vec<String> = ways.into_iter().flatten().collect();
+    let ways = if ways.is_empty() { "more prompts and more seeds".to_owned() } else { ways.join(", or ") };
+    let (low, high) = (fixed(low, 1), fixed(high, 1));
+    let range = if low == high { low } else { format!("{low} to {high}") };
+    Some(format!(
+        "The sweep was too small for its question: {} whose interval covers zero would be seen {} % of the time from {range} \
+         points on only; {} points would take {ways}.",
+        plural(powers.len(), "effect"),
+        fixed(100.0 * report.power, 0),
+        shortest(report.difference),
+    ))
 }
 
 fn evidence(report: &SweepReport, effect: &Effect, p: f64) -> String {

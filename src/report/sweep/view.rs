@@ -18,6 +18,8 @@ const SPELLED_OUT: usize = 8;
 pub struct View<'a> {
     pub report: &'a SweepReport,
     pub confidence: String,
+    /// How often a difference is to be seen, in percent.
+    pub power: String,
     pub best: Option<BestView>,
     /// Points without all of their results.
     pub gaps: Vec<Gap<'a>>,
@@ -106,6 +108,7 @@ pub fn view(report: &SweepReport) -> View<'_> {
     View {
         report,
         confidence: fixed(100.0 * report.confidence, 0),
+        power: fixed(100.0 * report.power, 0),
         best,
         gaps: gaps.collect(),
         factors: factors(report),

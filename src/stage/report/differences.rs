@@ -2,24 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::sweep::flatten;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Values, Variant};
 use crate::report::KeyDifference;
 
 /// Every key below `variants` that is not the same in all of them, in alphabetical order.
 pub(super) fn differences(recipe: &Recipe) -> Vec<KeyDifference> {
-    let leaves: Vec<BTreeMap<String, Value>> = recipe
-        .variants
-        .iter()
-        .map(|variant| {
-            let mut leaves = BTreeMap::new();
-            flatten(String::new(), json!(variant), &mut leaves);
-            leaves.remove("name");
-            leaves
-        })
-        .collect();
+    let leaves: Vec<Values> = recipe.variants.iter().map(Variant::values).collect();
     let keys: BTreeSet<&String> = leaves.iter().flat_map(BTreeMap::keys).collect();
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let difference = |key: &&String| {

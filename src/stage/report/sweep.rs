@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use self::factors::Sweep;
 use self::gather::{Gathered, Measured, gather};
 use super::judges::judged_by;
-use crate::eval::{Outcomes, Panel, effect, win_rate};
-use crate::recipe::{Axis, Experiment, Level, Point};
+use super::power::power;
+use crate::eval::{self, Outcomes, Panel, effect, win_rate};
+use crate::recipe::{Axis, Experiment, Level, Point, Values};
 use crate::report::sweep::{AxisSummary, Baseline, Best, Effect, KeySummary, LevelSummary, SweepReport, verdict};
 use crate::stage::policy::seed;
 use crate::store::Store;
@@ -29,8 +30,8 @@ pub fn sweep_report(experiment: &Experiment, store: &Store) -> Result<SweepRepor
     let first_point = experiment.points.first().context("expected a sweep of at least one point, found none")?;
     let recipe = &first_point.recipe;
     let first_variant = recipe.variants.first().map_or("", |variant| &variant.name);
-    let (samples, confidence) = (recipe.evaluation.bootstrap_samples.get(), recipe.evaluation.confidence.get());
-    let estimator = Estimator { samples, confidence };
+    let config = &recipe.evaluation;
+    let estimator = Estimator(config);
     let mut points = gather(experiment, store)?;
     points.par_iter_mut().try_for_each(|point| estimator.complete(&mut point.results, first_variant))?;
     let sweep = Sweep::new(experiment, &points, first_variant, estimator);
@@ -39,8 +40,10 @@ pub fn sweep_report(experiment: &Experiment, store: &Store) -> Result<SweepRepor
         sweep: experiment.name.clone(),
         description: recipe.description.clone(),
         judge: judges.into_iter().collect::<Vec<_>>().join("; or "),
-        confidence,
-        bootstrap_samples: samples,
+        confidence: config.confidence.get(),
+        bootstrap_samples: config.bootstrap_samples.get(),
+        difference: config.difference.get(),
+        power: config.power.get(),
         first_variant: first_variant.to_owned(),
         axes: experiment.axes.iter().map(axis).collect(),
         keys: keys(experiment),
@@ -60,16 +63,14 @@ pub fn sweep_report(experiment: &Experiment, store: &Store) -> Result<SweepRepor
 
 /// How intervals are made.
 #[derive(Clone, Copy)]
-struct Estimator {
-    samples: usize,
-    confidence: f64,
-}
+struct Estimator<'a>(&'a eval::Config);
 
-impl Estimator {
+impl Estimator<'_> {
     /// The mean difference over `pairs`; none without one.
     fn effect(self, pairs: &[(&Panel, &Panel)]) -> Option<Effect> {
-        let found = effect(pairs, self.samples, self.confidence, seed(0, "bootstrap"))?;
+        let found = effect(pairs, self.0.bootstrap_samples.get(), self.0.confidence.get(), seed(0, "bootstrap"))?;
         let points = found.difference.points;
+        let rows = |cells: Panel| cells.rows().map(<[f64]>::to_vec).collect::<Vec<_>>();
         Some(Effect {
             difference_points: points.value,
             ci: [points.low, points.high],
@@ -78,6 +79,7 @@ impl Estimator {
             pairs: pairs.len(),
             partial: found.partial,
             unpaired: found.unpaired,
+            power: found.cells.and_then(|cells| power(self.0, &rows(cells))),
         })
     }
 
@@ -91,7 +93,8 @@ impl Estimator {
         for Measured { result, outcomes, lead } in results {
             let Some(outcomes) = outcomes else { continue };
             let rows: Vec<Vec<f64>> = outcomes.rows().map(<[f64]>::to_vec).collect();
-            let estimate = win_rate(&Outcomes::new(&rows)?, self.samples, self.confidence, seed(0, "bootstrap"));
+            let (samples, confidence) = (self.0.bootstrap_samples.get(), self.0.confidence.get());
+            let estimate = win_rate(&Outcomes::new(&rows)?, samples, confidence, seed(0, "bootstrap"));
             result.ci = Some([estimate.low, estimate.high]);
             let first = firsts.iter().find(|(budget, _)| result.variant != first && *budget == result.budget);
             if let Some((_, first)) = first {
@@ -108,17 +111,9 @@ fn axis(axis: &Axis) -> AxisSummary {
     AxisSummary { name: axis.name.clone(), sampled: axis.sampled, levels: axis.levels.iter().map(level).collect() }
 }
 
-/// The leaves of the recipes that are not the same at all points.
+/// The values of the recipes that are not the same at all points.
 fn keys(experiment: &Experiment) -> Vec<KeySummary> {
-    let recipes: Vec<BTreeMap<String, Value>> = experiment
-        .points
-        .iter()
-        .map(|point| {
-            let mut leaves = BTreeMap::new();
-            flatten(String::new(), json!(point.recipe), &mut leaves);
-            leaves
-        })
-        .collect();
+    let recipes: Vec<Values> = experiment.points.iter().map(|point| point.recipe.values()).collect();
     let names: BTreeSet<&String> = recipes.iter().flat_map(BTreeMap::keys).collect();
     let key = |name: &String| {
         let mut values: Vec<Value> = Vec::new();
@@ -131,22 +126,6 @@ fn keys(experiment: &Experiment) -> Vec<KeySummary> {
         (values.len() > 1).then(|| KeySummary { key: name.clone(), values })
     };
     names.into_iter().filter_map(key).collect()
-}
-
-/// Every leaf of `value` by its dotted name; a list of numbers or texts is a leaf.
-pub(super) fn flatten(name: String, value: Value, leaves: &mut BTreeMap<String, Value>) {
-    let inner = |key: &str| if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
-    match value {
-        Value::Object(table) if !table.is_empty() => {
-            table.into_iter().for_each(|(key, value)| flatten(inner(&key), value, leaves));
-        }
-        Value::Array(list) if list.iter().any(Value::is_object) => {
-            list.into_iter().enumerate().for_each(|(i, value)| flatten(inner(&i.to_string()), value, leaves));
-        }
-        leaf => {
-            leaves.insert(name, leaf);
-        }
-    }
 }
 
 /// The result with the highest validation win rate, the first of equals, beside the same one at the baseline point.

@@ -14,7 +14,7 @@ pub(super) struct Sweep<'a> {
     points: &'a [Gathered],
     factors: Vec<Factor>,
     quantities: Vec<Quantity>,
-    estimator: Estimator,
+    estimator: Estimator<'a>,
 }
 
 /// Axes that always change together, so that their effects cannot be told apart; mostly one.
@@ -60,7 +60,7 @@ impl<'a> Sweep<'a> {
         experiment: &'a Experiment,
         points: &'a [Gathered],
         first_variant: &str,
-        estimator: Estimator,
+        estimator: Estimator<'a>,
     ) -> Self {
         let (factors, quantities) = (factors(experiment), quantities(points, first_variant));
         Self { experiment, points, factors, quantities, estimator }

@@ -10,6 +10,7 @@ use anyhow::Context;
 use serde_json::Value;
 
 use super::output::{Failure, note};
+use crate::annotate::change::Labeller;
 use crate::events::{Emitter, JsonLines, Listed, Live};
 use crate::labels::{self, Diff};
 use crate::launch::{self, Frozen};
@@ -84,6 +85,16 @@ pub(super) fn begin(experiment: Experiment, store: &Store) -> Result<(Frozen, Op
     }
     note(format!("warning: this run is not written down: {error:#}"));
     Ok((run, None))
+}
+
+/// What the recipe says under `[annotate]` and how it labels tokens, with its tokenizer from `artefact`.
+pub(super) fn annotated(
+    planned: &Planned,
+    artefact: Option<Artefact>,
+) -> Result<(recipe::annotate::Config, Labeller), Failure> {
+    let recipe = &planned.experiment.points[0].recipe;
+    let tokenizer = artefact.map(|artefact| stage::tokenizer_of(recipe, artefact)).transpose()?;
+    Ok((recipe.annotate.clone(), Labeller { tokenizer, unit: recipe.labels.unit }))
 }
 
 /// The run that the recipe at `path` would be.

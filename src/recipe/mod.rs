@@ -3,6 +3,7 @@
 //! Composes the rooms' own config structs and loads them strictly: `extends`, `--set`, all faults in one pass. What a
 //! key means stands in the room of its mathematics.
 
+pub mod annotate;
 mod annotation;
 mod check;
 pub mod diagnostics;
@@ -89,6 +90,10 @@ pub struct Recipe {
     // Left out wherever a recipe is written down: it decides no result and is nothing to report.
     #[serde(default, skip_serializing)]
     pub launch: launch::Config,
+    /// What people who edit responses are asked for.
+    // Left out for the same reason: what they answered counts, and that is a file.
+    #[serde(default, skip_serializing)]
+    pub annotate: annotate::Config,
     /// How often training saves what it has reached; changes no result and reruns nothing.
     #[serde(default, skip_serializing_if = "checkpoint::Config::is_default")]
     pub checkpoints: checkpoint::Config,

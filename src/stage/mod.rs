@@ -37,7 +37,7 @@ use serde_json::Value;
 
 pub use opened::{Opened, Scores};
 pub use plan::{plan, plan_recipe};
-pub use policy::Policy;
+pub use policy::{Policy, tokenizer as tokenizer_of};
 pub use report::{partial_report, sweep_report};
 pub use training::Interrupted;
 

@@ -146,6 +146,26 @@ impl Plan {
         self.nodes.len() - 1
     }
 
+    /// The part of it that ends with its results of `stage`, as a plan of its own called `name`.
+    #[must_use]
+    pub fn until(&self, stage: Stage, name: impl Into<String>) -> Self {
+        let mut wanted: Vec<bool> = self.nodes.iter().map(|node| node.stage == stage).collect();
+        for (index, node) in self.nodes.iter().enumerate().rev() {
+            if wanted[index] {
+                node.inputs.iter().for_each(|input| wanted[input.node] = true);
+            }
+        }
+        let mut places = vec![0; self.nodes.len()];
+        let mut part = Self::new(name);
+        for (index, node) in self.nodes.iter().enumerate().filter(|(index, _)| wanted[*index]) {
+            places[index] = part.nodes.len();
+            let mut node = node.clone();
+            node.inputs.iter_mut().for_each(|input| input.node = places[input.node]);
+            part.nodes.push(node);
+        }
+        part
+    }
+
     /// How much of the work is shared between points.
     #[must_use]
     pub fn sharing(&self) -> Sharing {
@@ -245,6 +265,17 @@ mod tests {
         let again = plan.push(Stage::Sft, 1, "left for token", json!({ "steps": 1 }), &[("data", 0)]);
         assert_eq!(again, 1);
         assert_eq!(plan, diamond());
+    }
+
+    #[test]
+    fn a_part_of_a_plan_has_the_same_keys() {
+        let mut plan = diamond();
+        plan.push(Stage::Preferences, 1, "preferences", json!({}), &[("data", 0), ("policy", 2)]);
+        let part = plan.until(Stage::Preferences, "part");
+        let labels: Vec<_> = part.nodes.iter().map(|node| node.label.as_str()).collect();
+        assert_eq!(labels, ["data", "right", "preferences"]);
+        assert_eq!(part.identity(2), plan.identity(4));
+        assert_eq!(plan.until(Stage::Ppo, "none").nodes, []);
     }
 
     #[test]

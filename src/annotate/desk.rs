@@ -2,7 +2,7 @@
 //!
 //! Decides and touches no file: what it grants goes to the log first, then back to it. Its clock is its caller's.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ pub struct Desk {
     pub record: Record,
     places: HashMap<String, usize>,
     states: Vec<State>,
+    disputed: BTreeSet<usize>,
+    given: BTreeMap<String, usize>,
 }
 
 /// What is known of an item.
@@ -118,7 +120,8 @@ impl Desk {
         };
         let states = items.iter().map(|item| State { wanted: wanted(item), ..State::default() }).collect();
         let places = items.iter().enumerate().map(|(place, item)| (item.id.clone(), place)).collect();
-        let mut desk = Self { items, config, labeller: Arc::new(labeller), record, places, states };
+        let (labeller, disputed, given) = (Arc::new(labeller), BTreeSet::new(), BTreeMap::new());
+        let mut desk = Self { items, config, labeller, record, places, states, disputed, given };
         for place in 0..desk.record.annotations.len() {
             desk.note(place);
         }
@@ -159,11 +162,25 @@ impl Desk {
         let state = &mut self.states[index];
         if !state.answers.contains(&place) {
             state.answers.push(place);
+            if !annotation.adjudicated {
+                *self.given.entry(annotation.annotator.clone()).or_default() += 1;
+            }
         }
         state.version = state.version.max(annotation.version);
         if !annotation.adjudicated {
             state.leases.remove(&annotation.annotator);
         }
+        if self.is_disputed(index) {
+            self.disputed.insert(index);
+        } else {
+            self.disputed.remove(&index);
+        }
+    }
+
+    /// Answers given so far, by annotator; adjudications not counted.
+    #[must_use]
+    pub const fn given(&self) -> &BTreeMap<String, usize> {
+        &self.given
     }
 
     fn lease(&mut self, index: usize, who: &str, now: Instant) {
@@ -189,16 +206,13 @@ impl Desk {
 
     /// The item that `who` is to work on after the one at `after`: one that they began, else the first that is free; leased.
     pub fn next(&mut self, who: &str, after: Option<usize>, now: Instant) -> Option<usize> {
-        let begun = |desk: &Self, index: usize| {
-            Some(index) != after && desk.record.drafts.contains_key(&(desk.items[index].id.clone(), who.to_owned()))
-        };
         let free = |desk: &Self, index: usize| {
             Some(index) != after && desk.own(index, who).is_none() && desk.holder(index, who, now).is_none()
         };
-        let count = self.items.len();
-        let found = (0..count).find(|&index| begun(self, index) && free(self, index));
-        let start = after.map_or(0, |after| after + 1);
-        let found = found.or_else(|| (0..count).map(|i| (start + i) % count).find(|&index| free(self, index)))?;
+        let drafts = self.record.drafts.keys().filter(|(_, annotator)| annotator == who);
+        let begun = drafts.filter_map(|(item, _)| self.place(item)).filter(|&index| free(self, index)).min();
+        let (count, start) = (self.items.len(), after.map_or(0, |after| after + 1));
+        let found = begun.or_else(|| (0..count).map(|i| (start + i) % count).find(|&index| free(self, index)))?;
         self.lease(found, who, now);
         Some(found)
     }
@@ -343,8 +357,8 @@ impl Desk {
 
     /// Places of items on whose answers annotators differ and nobody has decided since.
     #[must_use]
-    pub fn disputed(&self) -> Vec<usize> {
-        (0..self.items.len()).filter(|&index| self.is_disputed(index)).collect()
+    pub const fn disputed(&self) -> &BTreeSet<usize> {
+        &self.disputed
     }
 
     fn is_disputed(&self, index: usize) -> bool {

@@ -39,10 +39,8 @@ pub fn session(desk: &Desk, title: &str, who: Option<&str>, is_owned: bool) -> V
 /// How many answers there are, how many there shall be, how many `who` gave, and how many items are disputed.
 #[must_use]
 pub fn progress(desk: &Desk, who: &str) -> Value {
-    let answers =
-        || desk.record.annotations.iter().filter(|answer| !answer.adjudicated && desk.place(&answer.item).is_some());
-    let mine = answers().filter(|answer| answer.annotator == who).count();
-    json!({ "answers": answers().count(), "wanted": desk.wanted(), "mine": mine, "disputed": desk.disputed().len() })
+    let (answers, mine) = (desk.given().values().sum::<usize>(), desk.given().get(who).copied().unwrap_or(0));
+    json!({ "answers": answers, "wanted": desk.wanted(), "mine": mine, "disputed": desk.disputed().len() })
 }
 
 /// The item at `index`, opened for `who`; nothing where there is none left.

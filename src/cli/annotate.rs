@@ -38,7 +38,8 @@ pub(super) struct AnnotateArgs {
     /// Pairs in place of a recipe: a file, a pattern in quotes or a folder, in any layout that has `chosen` and `rejected`
     #[arg(long, value_name = "FILE", requires = "out")]
     input: Option<PathBuf>,
-    /// Where annotations are kept [default: annotations/<recipe>.jsonl]
+    /// Where annotations are kept [default: `edits.annotations.path` of the recipe, else
+    /// annotations/<recipe>.jsonl]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Override a key, as in `--set annotate.overlap=0.2`; may be given several times. Without a recipe, of `annotate` alone
@@ -64,11 +65,6 @@ struct Work {
     config: Config,
     labeller: Labeller,
     out: PathBuf,
-}
-
-/// Where the annotations of the recipe at `path` are kept.
-pub(super) fn default_out(path: &Path) -> PathBuf {
-    Path::new("annotations").join(path.file_stem().unwrap_or_default()).with_extension("jsonl")
 }
 
 pub(super) fn annotate(args: &AnnotateArgs) -> Result<(), Failure> {
@@ -162,7 +158,7 @@ fn of_recipe(path: &Path, args: &AnnotateArgs) -> Result<Work, Failure> {
     let pairs = preferences.len();
     let items = item::of_preferences(preferences);
     note(format!("{pairs} pairs with {} different less preferred responses", items.len()));
-    let out = args.out.clone().unwrap_or_else(|| default_out(path));
+    let out = args.out.clone().unwrap_or_else(|| rooms::annotations_of(&planned, path));
     Ok(Work { title: planned.experiment.name, items, config, labeller, out })
 }
 
@@ -201,10 +197,5 @@ mod tests {
             let Err(Failure::Usage(message)) = set(&[line]) else { panic!("{line}") };
             assert!(message.contains(expected) && message.contains(line), "{message}");
         }
-    }
-
-    #[test]
-    fn a_recipes_annotations_have_its_name() {
-        assert_eq!(default_out(Path::new("recipes/x.toml")), Path::new("annotations/x.jsonl"));
     }
 }

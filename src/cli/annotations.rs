@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::annotate::default_out;
 use super::output::{self, Failure, note, table};
+use super::rooms;
 use crate::annotate::log::Log;
 use crate::annotate::quality::{Quality, quality};
 use crate::annotate::server::now;
@@ -89,7 +89,7 @@ pub(super) fn annotations(args: &AnnotationsArgs) -> Result<(), Failure> {
 
 fn read(file: &Path) -> Result<Record, Failure> {
     let is_recipe = file.extension().is_some_and(|extension| extension == "toml");
-    let file = if is_recipe { default_out(file) } else { file.to_owned() };
+    let file = if is_recipe { rooms::annotations_of(&rooms::plan(file, &[])?, file) } else { file.to_owned() };
     Record::read(&file).map_err(|error| Failure::usage(format!("{error:#}")))
 }
 

@@ -97,6 +97,14 @@ pub(super) fn annotated(
     Ok((recipe.annotate.clone(), Labeller { tokenizer, unit: recipe.labels.unit }))
 }
 
+/// Where annotations of the recipe at `path` are kept: where it reads them, else under its name.
+pub(super) fn annotations_of(planned: &Planned, path: &Path) -> PathBuf {
+    match &planned.experiment.points[0].recipe.edits {
+        recipe::EditSource::Annotations(edits) => edits.path.clone(),
+        _ => Path::new("annotations").join(path.file_stem().unwrap_or_default()).with_extension("jsonl"),
+    }
+}
+
 /// The run that the recipe at `path` would be.
 pub(super) fn freeze(path: &Path) -> Result<Frozen, Failure> {
     let loaded = recipe::load(path, &[]).map_err(|faults| Failure::Recipe(faults.to_string()))?;

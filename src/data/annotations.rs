@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Edit, Prompt, Response};
+use super::{Edit, Preference, Prompt, Response};
 
 /// A line of the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -294,29 +294,19 @@ impl Record {
         }
         order.into_iter().map(|item| best[item]).collect()
     }
-}
 
-/// The edits that the annotations at `path` come to, of those that `prompts` names; an edit of another prompt is left out.
-///
-/// # Errors
-/// When the file cannot be read, or has no edit of any of these prompts.
-pub fn edits<'a>(path: &Path, prompts: impl Iterator<Item = &'a Prompt>) -> Result<Vec<Edit>> {
-    let record = Record::read(path)?;
-    let by_text: BTreeMap<&str, &Prompt> = prompts.map(|prompt| (prompt.text.as_str(), prompt)).collect();
-    let decided = record.decided();
-    let edits = decided.iter().filter_map(|annotation| {
-        let prompt = by_text.get(annotation.prompt.as_str())?;
-        annotation.edit((*prompt).clone())
-    });
-    let edits: Vec<Edit> = edits.collect();
-    ensure!(
-        !edits.is_empty(),
-        "`{}`: expected edits of the annotated prompts, found {} answers and none of them an edit of one of {} prompts",
-        path.display(),
-        decided.len(),
-        by_text.len(),
-    );
-    Ok(edits)
+    /// The edits of responses that stand in `pairs`, on either side, since a preference may have been corrected.
+    #[must_use]
+    pub fn edits(&self, pairs: &[Preference]) -> Vec<Edit> {
+        let sides = pairs.iter().flat_map(|pair| [&pair.rejected, &pair.chosen].map(|side| (pair, side)));
+        let prompts: BTreeMap<(&str, &str), &Prompt> =
+            sides.map(|(pair, side)| ((pair.prompt.text.as_str(), side.text.as_str()), &pair.prompt)).collect();
+        let edit = |annotation: &Annotation| {
+            let prompt = prompts.get(&(annotation.prompt.as_str(), annotation.rejected.as_str()))?;
+            annotation.edit((*prompt).clone())
+        };
+        self.decided().into_iter().filter_map(edit).collect()
+    }
 }
 
 #[cfg(test)]
@@ -377,11 +367,16 @@ mod tests {
         let record = Record::read(file.path()).unwrap();
         let decided: Vec<_> = record.decided().iter().map(|a| (a.item.as_str(), a.annotator.as_str())).collect();
         assert_eq!(decided, [("x", "judge"), ("y", "ben")]);
-        let prompt = |text: &str| Prompt { id: 7, text: text.into(), facts: vec![] };
-        let found = edits(file.path(), [prompt("p x"), prompt("p y")].iter()).unwrap();
+        let response = |text: &str| Response { text: text.into(), ids: vec![], finished: true };
+        let pair = |text: &str, rejected: &str| Preference {
+            prompt: Prompt { id: 7, text: text.into(), facts: vec![] },
+            chosen: response("c"),
+            rejected: response(rejected),
+            noticed: vec![],
+        };
+        let found = record.edits(&[pair("p x", "r"), pair("p y", "r")]);
         assert_eq!(found.iter().map(|edit| edit.edited.text.as_str()).collect::<Vec<_>>(), ["three"]);
-        let error = edits(file.path(), [prompt("p x")].iter()).unwrap_err().to_string();
-        assert!(error.ends_with("found 2 answers and none of them an edit of one of 1 prompts"), "{error}");
+        assert_eq!(record.edits(&[pair("p y", "another")]), []);
     }
 
     #[test]

@@ -109,6 +109,9 @@ impl Recipe {
         if let text::Config::File(file) = &mut self.tokenizer {
             files.push(("tokenizer.file.path", &mut file.path));
         }
+        if let EditSource::Annotations(edits) = &mut self.edits {
+            files.push(("edits.annotations.path", &mut edits.path));
+        }
         files
     }
 
@@ -187,6 +190,17 @@ pub enum EditSource {
     Dataset(DatasetEdits),
     /// The preferred response as the edit of the other one, where they are close enough to be one.
     Chosen(ChosenEdits),
+    /// What people edited on the page of `runner annotate`.
+    Annotations(AnnotatedEdits),
+}
+
+/// `[edits.annotations]`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnnotatedEdits {
+    /// The file of annotations. Of its edits count those of responses in this recipe's pairs; where several annotators
+    /// answered, the adjudicated answer, else the first that was not skipped.
+    pub path: PathBuf,
 }
 
 /// `[edits.chosen]`.

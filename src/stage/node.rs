@@ -146,10 +146,16 @@ impl Plan {
         self.nodes.len() - 1
     }
 
-    /// The part of it that ends with its results of `stage`, as a plan of its own called `name`.
+    /// The part of it that ends with its first results of `stage`, none of which is made from another, as a plan of its own
+    /// called `name`.
     #[must_use]
     pub fn until(&self, stage: Stage, name: impl Into<String>) -> Self {
-        let mut wanted: Vec<bool> = self.nodes.iter().map(|node| node.stage == stage).collect();
+        let mut behind = vec![false; self.nodes.len()];
+        for (index, node) in self.nodes.iter().enumerate() {
+            behind[index] = node.inputs.iter().any(|i| behind[i.node] || self.nodes[i.node].stage == stage);
+        }
+        let mut wanted: Vec<bool> =
+            self.nodes.iter().zip(&behind).map(|(node, behind)| node.stage == stage && !behind).collect();
         for (index, node) in self.nodes.iter().enumerate().rev() {
             if wanted[index] {
                 node.inputs.iter().for_each(|input| wanted[input.node] = true);
@@ -271,6 +277,7 @@ mod tests {
     fn a_part_of_a_plan_has_the_same_keys() {
         let mut plan = diamond();
         plan.push(Stage::Preferences, 1, "preferences", json!({}), &[("data", 0), ("policy", 2)]);
+        plan.push(Stage::Preferences, 1, "second round", json!({}), &[("data", 0), ("earlier", 4)]);
         let part = plan.until(Stage::Preferences, "part");
         let labels: Vec<_> = part.nodes.iter().map(|node| node.label.as_str()).collect();
         assert_eq!(labels, ["data", "right", "preferences"]);

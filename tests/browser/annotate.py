@@ -392,16 +392,14 @@ def several(browser):
     expect(page.locator("#view-adjudicate")).to_contain_text("3 to decide")
     page.locator("#view-adjudicate").get_by_role("button", name="Edit further").first.click()
     expect(page.locator("#notice")).to_contain_text("You decide")
-    write(page, "item 3 is cheap .")
-    page.wait_for_selector("#hunks > li")
-    if page.locator("#rewrite").is_visible():
-        page.fill("#reason", reason)
+    write(page, "item 3 is cheap and far from the river !")
+    settled(page, 2)
     page.keyboard.press("Control+Enter")
     expect(page.locator("#view-adjudicate")).to_contain_text("2 to decide")
     run("annotations", "export", OUT, "--final", "--out", "final.jsonl")
     final = {row["source"]: row for row in rows("final.jsonl")}
     assert len(final) == 6 and final[0]["adjudicated"] and final[0]["revised"] == said["ben"][0]
-    assert final[3]["adjudicated"] and final[3]["revised"] == "item 3 is cheap ."
+    assert final[3]["adjudicated"] and final[3]["revised"] == "item 3 is cheap and far from the river !"
     # A page of one's own is one's own: nobody answers in another's name.
     assert server.ask("session", "ben")["annotator"] == "ann"
     server.kill()
@@ -741,14 +739,15 @@ def real(browser):
     assert len(answers) == 20 and [answer["rejected"] for answer in answers] == originals
     assert all(answer["tokens"]["unit"] == "token" for answer in answers)
     run("annotations", "export", "qa.toml", "--final", "--out", "final.jsonl")
-    # As a dataset of its own.
-    numbers = {"FORMAT": "records", "BUDGET": 14, "VALIDATION": 3, "TEST": 3}
+    # As a dataset of its own, split by prompt.
+    prompts = len({answer["prompt"] for answer in answers})
+    numbers = {"FORMAT": "records", "BUDGET": prompts - 2, "VALIDATION": 1, "TEST": 1}
     pathlib.Path("edited.toml").write_text(recipe("final.jsonl", "dataset = {}", **numbers))
     run("run", "edited.toml", "--out", "report")
     results = pathlib.Path(".runner/results")
     [labels] = [path for path in results.glob("labels/*/labels.jsonl")]
     labelled = [json.loads(line) for line in labels.read_text().splitlines()]
-    assert 10 <= len(labelled) <= 14 and all(set(row["original_labels"]) - {"U"} for row in labelled), len(labelled)
+    assert 10 <= len(labelled) < 20 and all(set(row["original_labels"]) - {"U"} for row in labelled), len(labelled)
     report = json.loads(pathlib.Path("report/report.json").read_text())
     assert [variant["name"] for variant in report["variants"]] == ["token"]
     # And as the edits of the recipe that they were made for, labelled as the page said.
@@ -756,9 +755,10 @@ def real(browser):
     pathlib.Path("again.toml").write_text(recipe(QA_FEEDBACK, f'annotations = {{ path = "{log}" }}', **numbers))
     run("run", "again.toml", "--out", "report-again")
     [labels] = [path for path in results.glob("labels/*/labels.jsonl") if path != labels]
-    labelled = {tuple(row["original_labels"]) for row in map(json.loads, labels.read_text().splitlines())}
-    shown = {tuple(answer["tokens"]["original_labels"] + "U")[:96] for answer in answers}
-    assert len(labelled) > 10 and labelled <= shown, (labelled - shown)
+    labelled = [json.loads(line)["original_labels"] for line in labels.read_text().splitlines()]
+    # Unchanged, the end of the sequence follows; both are cut to the recipe's length.
+    shown = sorted((answer["tokens"]["original_labels"] + "U")[:96] for answer in answers)
+    assert sorted(labelled) == shown, (labelled, shown)
     print(f"20 items edited, {len(labelled)} of them labelled and trained on as the recipe's own edits")
 
 

@@ -68,7 +68,7 @@ fn shared_items_take_several_annotators_and_no_third() {
     answer(&mut desk, 0, "ann", "it is near 0 .", now);
     // The other's answer does not count as a change under the hands of this one.
     answer(&mut desk, 0, "ben", "it is far 0 .", now);
-    assert_eq!(desk.disputed(), [0]);
+    assert_eq!(desk.disputed().iter().collect::<Vec<_>>(), [&0]);
     let verdict = json!({ "revised": "it is far 0 .", "adjudicated": true, "version": desk.version(0, "cem", true) });
     let verdict = desk.judge(&submission(&desk, 0, "cem", &verdict), "cem", String::new()).unwrap();
     desk.take(Line::Annotation(Box::new(verdict)), now);
@@ -89,7 +89,7 @@ fn an_answer_that_follows_an_older_version_is_a_conflict() {
     let again = Submission { version, ..stale };
     let annotation = desk.judge(&again, "ann", String::new()).unwrap();
     desk.take(Line::Annotation(Box::new(annotation)), now);
-    assert_eq!((desk.answers(0).len(), desk.disputed()), (2, vec![0]));
+    assert_eq!((desk.answers(0).len(), desk.disputed().len()), (2, 1));
 }
 
 #[test]

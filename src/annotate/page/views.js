@@ -119,7 +119,7 @@ async function showQuality() {
     el("div", { class: "two" },
       card("Answers", bars([["edited", found.edited], ["already good", found.good], ["skipped", found.skipped], ["rewrites", found.rewrites], ["preference corrected", found.corrected]])),
       card("Sizes of edits, words changed", bars(sizes)),
-      card("Changes by category", bars(Object.entries(found.categories))),
+      card("Changes by category", found.edited ? bars(Object.entries(found.categories)) : el("p", { class: "soft" }, "None yet.")),
       card("Agreement", table([], [["items with several answers", `${agreement.items}`], ["tokens compared", `${agreement.tokens}`],
         ["alpha of labels U, D, S", shown(agreement.alpha, 3)], ["alpha, changed or not", shown(agreement.alpha_changed, 3)],
         ["F1 of changed places", shown(agreement.span_f1, 3)], ["F1 of changed tokens", shown(agreement.token_f1, 3)], ["to decide", `${found.disputed}`]]))),

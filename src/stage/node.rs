@@ -281,7 +281,7 @@ mod tests {
         let part = plan.until(Stage::Preferences, "part");
         let labels: Vec<_> = part.nodes.iter().map(|node| node.label.as_str()).collect();
         assert_eq!(labels, ["data", "right", "preferences"]);
-        assert_eq!(part.identity(2), plan.identity(4));
+        assert_eq!((&part.nodes[2].key, &part.nodes[2].inputs[1].node), (&plan.nodes[4].key, &1));
         assert_eq!(plan.until(Stage::Ppo, "none").nodes, []);
     }
 

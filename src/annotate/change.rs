@@ -137,7 +137,7 @@ mod tests {
     fn words_are_tokens_where_no_tokenizer_is_known() {
         let change = Labeller::default().change(&response("it is cheap ."), "it is very near .");
         assert_eq!((change.words_changed, change.words, change.tokens_touched), (2, 5, 2));
-        assert_eq!((&*change.tokens.original_labels, &*change.tokens.edited_labels), ("UUSU", "UUASU"));
+        assert_eq!((&*change.tokens.original_labels, &*change.tokens.edited_labels), ("UUSU", "UUSAU"));
         let hunk = &change.hunks[0];
         assert_eq!((hunk.original.tokens, hunk.edited.tokens), ([2, 3], [2, 4]));
         assert_eq!((&*hunk.original.text, &*hunk.edited.text), ("cheap", "very near"));

@@ -21,7 +21,7 @@ use crate::annotate::links::Links;
 use crate::annotate::log::Log;
 use crate::annotate::server::{Office, serve};
 use crate::data::Preference;
-use crate::events::{Bars, Fan, Plain, Sink};
+use crate::events::{Fan, Plain, Sink};
 use crate::launch::Frozen;
 use crate::recipe::annotate::Config;
 use crate::recipe::launch::Local;
@@ -166,7 +166,7 @@ fn of_recipe(path: &Path, args: &AnnotateArgs) -> Result<Work, Failure> {
 fn prepare(planned: &Planned, plan: &Plan, store: &Store) -> Result<Summary, Failure> {
     let run = Frozen::new(planned.experiment.clone()).map_err(|error| Failure::usage(format!("{error:#}")))?;
     let screen: Box<dyn Sink> =
-        if io::stderr().is_terminal() { Box::<Bars>::default() } else { Box::<Plain>::default() };
+        if io::stderr().is_terminal() { Box::new(rooms::live(plan, store)) } else { Box::<Plain>::default() };
     let sink = Arc::new(Fan::new(vec![screen]));
     let stop = interrupt::listen(sink.clone())?;
     let limits = rooms::local_limits(planned, store, Local::default())?;

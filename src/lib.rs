@@ -43,6 +43,8 @@ pub mod stage;
 
 pub mod launch;
 
+pub mod annotate;
+
 pub mod bench;
 
 pub mod cli;

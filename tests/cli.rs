@@ -55,6 +55,8 @@ fn help() {
       export       Write a run with its results to one file
       import       Take such a file into a store
       data         Look at a dataset before a recipe names it
+      annotate     Serve the page on which people edit responses
+      annotations  What people edited: statistics, agreement, other formats
       label        Align texts or token ids and label what an edit changed
       generate     Let a trained policy answer prompts
       score        Say what a model thinks of given texts, token by token
@@ -91,6 +93,8 @@ fn help_of_every_command() {
         "export",
         "import",
         "data",
+        "annotate",
+        "annotations",
         "label",
         "generate",
         "score",

@@ -3,6 +3,8 @@
 //! Talk goes to stderr, data to stdout. Exit codes: 0 done, 1 a stage failed, 2 recipe or usage, 130 interrupted. The work
 //! is done in the other rooms.
 
+mod annotate;
+mod annotations;
 mod archive;
 mod bench;
 mod compare;
@@ -86,6 +88,10 @@ enum Command {
     Import(archive::ImportArgs),
     /// Look at a dataset before a recipe names it
     Data(data::DataArgs),
+    /// Serve the page on which people edit responses
+    Annotate(annotate::AnnotateArgs),
+    /// What people edited: statistics, agreement, other formats
+    Annotations(annotations::AnnotationsArgs),
     /// Align texts or token ids and label what an edit changed
     Label(label::LabelArgs),
     /// Let a trained policy answer prompts
@@ -182,6 +188,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Export(args) => archive::export(&args),
         Command::Import(args) => archive::import(&args),
         Command::Data(args) => data::data(&args),
+        Command::Annotate(args) => annotate::annotate(&args),
+        Command::Annotations(args) => annotations::annotations(&args),
         Command::Label(args) => label::label(&args),
         Command::Generate(args) => generate::generate(&args),
         Command::Score(args) => score::score(&args),

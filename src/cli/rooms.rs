@@ -10,6 +10,7 @@ use anyhow::Context;
 use serde_json::Value;
 
 use super::output::{Failure, note};
+use crate::annotate::change::Labeller;
 use crate::compute::DeviceName;
 use crate::events::{Emitter, JsonLines, Listed, Live};
 use crate::labels::{self, Diff};
@@ -87,6 +88,24 @@ pub(super) fn begin(experiment: Experiment, store: &Store) -> Result<(Frozen, Op
     }
     note(format!("warning: this run is not written down: {error:#}"));
     Ok((run, None))
+}
+
+/// What the recipe says under `[annotate]` and how it labels tokens, with its tokenizer from `artefact`.
+pub(super) fn annotated(
+    planned: &Planned,
+    artefact: Option<Artefact>,
+) -> Result<(recipe::annotate::Config, Labeller), Failure> {
+    let recipe = &planned.experiment.points[0].recipe;
+    let tokenizer = artefact.map(|artefact| stage::tokenizer_of(recipe, artefact)).transpose()?;
+    Ok((recipe.annotate.clone(), Labeller { tokenizer, unit: recipe.labels.unit }))
+}
+
+/// Where annotations of the recipe at `path` are kept: where it reads them, else under its name.
+pub(super) fn annotations_of(planned: &Planned, path: &Path) -> PathBuf {
+    match &planned.experiment.points[0].recipe.edits {
+        recipe::EditSource::Annotations(edits) => edits.path.clone(),
+        _ => Path::new("annotations").join(path.file_stem().unwrap_or_default()).with_extension("jsonl"),
+    }
 }
 
 /// The run that the recipe at `path` would be.

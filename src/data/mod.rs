@@ -3,6 +3,7 @@
 //! Reads a dataset (a simulated world or files) into plain records with splits. Turning text into ids is left to
 //! `text`, comparing an original with its edit to `labels`.
 
+pub mod annotations;
 pub mod qa_feedback;
 pub mod records;
 pub mod world;

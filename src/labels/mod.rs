@@ -3,6 +3,8 @@
 //! Works on ids (or words); who made the edit is `data`'s concern, what a label is worth `reward`'s.
 
 mod diff;
+mod hunks;
+mod reliability;
 mod render;
 pub mod scores;
 pub mod spans;
@@ -14,6 +16,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use diff::{Diff, diff};
+pub use hunks::{Hunk, Span, hunks};
+pub use reliability::{Matches, alpha};
 pub use render::render;
 pub use words::{Agreement, Word, agreement, diff_words, error_words, word_pieces, words};
 

@@ -127,7 +127,7 @@ fn rounds(recipe: &Recipe, verdict: &mut Verdict) {
         );
     }
     let samples = !matches!(recipe.preferences, PreferenceSource::Dataset(_))
-        && !matches!(recipe.edits, EditSource::Dataset(_) | EditSource::Chosen(_));
+        && !matches!(recipe.edits, EditSource::Dataset(_) | EditSource::Chosen(_) | EditSource::Annotations(_));
     let keys = [
         ("rounds.n", text("a later round annotates what a policy says")),
         ("preferences", text("expected annotators that can be asked anew")),

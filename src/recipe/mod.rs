@@ -3,6 +3,7 @@
 //! Composes the rooms' own config structs and loads them strictly: `extends`, `--set`, all faults in one pass. What a
 //! key means stands in the room of its mathematics.
 
+pub mod annotate;
 mod annotation;
 mod check;
 pub mod diagnostics;
@@ -91,6 +92,10 @@ pub struct Recipe {
     // Left out wherever a recipe is written down: it decides no result and is nothing to report.
     #[serde(default, skip_serializing)]
     pub launch: launch::Config,
+    /// What people who edit responses are asked for.
+    // Left out for the same reason: what they answered counts, and that is a file.
+    #[serde(default, skip_serializing)]
+    pub annotate: annotate::Config,
     /// How often training saves what it has reached; changes no result and reruns nothing.
     #[serde(default, skip_serializing_if = "checkpoint::Config::is_default")]
     pub checkpoints: checkpoint::Config,
@@ -105,6 +110,9 @@ impl Recipe {
         let mut files = vec![("dataset.path", &mut self.dataset.path)];
         if let text::Config::File(file) = &mut self.tokenizer {
             files.push(("tokenizer.file.path", &mut file.path));
+        }
+        if let EditSource::Annotations(edits) = &mut self.edits {
+            files.push(("edits.annotations.path", &mut edits.path));
         }
         files
     }
@@ -184,6 +192,17 @@ pub enum EditSource {
     Dataset(DatasetEdits),
     /// The preferred response as the edit of the other one, where they are close enough to be one.
     Chosen(ChosenEdits),
+    /// What people edited on the page of `runner annotate`.
+    Annotations(AnnotatedEdits),
+}
+
+/// `[edits.annotations]`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnnotatedEdits {
+    /// The file of annotations. Of its edits count those of responses in this recipe's pairs; where several annotators
+    /// answered, the adjudicated answer, else the first that was not skipped.
+    pub path: PathBuf,
 }
 
 /// `[edits.chosen]`.

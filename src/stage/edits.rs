@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -11,10 +11,10 @@ use super::data::world;
 use super::execute::Inputs;
 use super::policy::{dataset, seed};
 use super::preferences::annotated;
-use crate::data::{Edit, Preference};
+use crate::data::{Edit, Preference, annotations};
 use crate::labels::{diff_words, word_pieces};
-use crate::recipe::EditSource;
-use crate::store::Workspace;
+use crate::recipe::{EditSource, Recipe};
+use crate::store::{Workspace, hash_of};
 
 pub(super) const VERSION: u32 = 1;
 
@@ -25,7 +25,17 @@ pub(super) struct Config {
     pub(super) seed: u64,
 }
 
-pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Result<()> {
+/// Where edits come from, a file by its content. One that is not there yet can be planned with, and is missed when it is read:
+/// `runner annotate` plans the recipe before it writes the file.
+pub(super) fn source(recipe: &Recipe) -> Result<EditSource> {
+    let mut source = recipe.edits.clone();
+    if let EditSource::Annotations(edits) = &mut source {
+        edits.path = if edits.path.exists() { hash_of(&edits.path)?.into() } else { "missing".into() };
+    }
+    Ok(source)
+}
+
+pub(super) fn run(config: &Config, recipe: &Recipe, inputs: &Inputs, workspace: &Workspace) -> Result<()> {
     let (edits, held_out) = match &config.source {
         EditSource::Dataset(_) => {
             let data = dataset(inputs)?;
@@ -53,9 +63,27 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Re
             );
             (found, edits("held_out.jsonl")?)
         }
+        EditSource::Annotations(_) => annotated_edits(recipe, inputs)?,
     };
     workspace.write_jsonl("edits.jsonl", &edits)?;
     Ok(workspace.write_jsonl("held_out.jsonl", &held_out)?)
+}
+
+/// What people edited of the pairs, and of those that are held out.
+fn annotated_edits(recipe: &Recipe, inputs: &Inputs) -> Result<(Vec<Edit>, Vec<Edit>)> {
+    let EditSource::Annotations(source) = &recipe.edits else { bail!("expected a recipe with `[edits.annotations]`") };
+    let record = annotations::Record::read(&source.path)?;
+    let preferences = inputs.artefact("preferences")?;
+    let edits = |file| -> Result<Vec<Edit>> { Ok(record.edits(&preferences.read_jsonl::<Preference>(file)?)) };
+    let found = edits("preferences.jsonl")?;
+    ensure!(
+        !found.is_empty(),
+        "`{}`: expected edits of responses in the recipe's pairs, found answers to {} items and among them no such edit; \
+         `runner annotate` with this recipe asks for them",
+        source.path.display(),
+        record.decided().len(),
+    );
+    Ok((found, edits("held_out.jsonl")?))
 }
 
 /// The preferred response as the other one's edit, where no larger share of words differs.

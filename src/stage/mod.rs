@@ -37,7 +37,7 @@ use serde_json::Value;
 
 pub use opened::{Opened, Scores};
 pub use plan::{plan, plan_recipe};
-pub use policy::Policy;
+pub use policy::{Policy, tokenizer as tokenizer_of};
 pub use report::{partial_report, sweep_report};
 pub use training::Interrupted;
 
@@ -67,7 +67,7 @@ pub fn run(
         Stage::Tokenizer => tokenizer::run(recipe, inputs, workspace),
         Stage::Sft => sft::run(&config(node, recipe)?, recipe, inputs, workspace, &recorder),
         Stage::Preferences => preferences::run(&config(node, recipe)?, inputs, workspace, emitter),
-        Stage::Edits => edits::run(&config(node, recipe)?, inputs, workspace),
+        Stage::Edits => edits::run(&config(node, recipe)?, recipe, inputs, workspace),
         Stage::Labels => labels::run(&config(node, recipe)?, inputs, workspace),
         Stage::Words => words::run(&config(node, recipe)?, inputs, workspace),
         Stage::Spans => spans::run(&config(node, recipe)?, inputs, workspace),

@@ -146,6 +146,32 @@ impl Plan {
         self.nodes.len() - 1
     }
 
+    /// The part of it that ends with its first results of `stage`, none of which is made from another, as a plan of its own
+    /// called `name`.
+    #[must_use]
+    pub fn until(&self, stage: Stage, name: impl Into<String>) -> Self {
+        let mut behind = vec![false; self.nodes.len()];
+        for (index, node) in self.nodes.iter().enumerate() {
+            behind[index] = node.inputs.iter().any(|i| behind[i.node] || self.nodes[i.node].stage == stage);
+        }
+        let mut wanted: Vec<bool> =
+            self.nodes.iter().zip(&behind).map(|(node, behind)| node.stage == stage && !behind).collect();
+        for (index, node) in self.nodes.iter().enumerate().rev() {
+            if wanted[index] {
+                node.inputs.iter().for_each(|input| wanted[input.node] = true);
+            }
+        }
+        let mut places = vec![0; self.nodes.len()];
+        let mut part = Self::new(name);
+        for (index, node) in self.nodes.iter().enumerate().filter(|(index, _)| wanted[*index]) {
+            places[index] = part.nodes.len();
+            let mut node = node.clone();
+            node.inputs.iter_mut().for_each(|input| input.node = places[input.node]);
+            part.nodes.push(node);
+        }
+        part
+    }
+
     /// How much of the work is shared between points.
     #[must_use]
     pub fn sharing(&self) -> Sharing {
@@ -245,6 +271,18 @@ mod tests {
         let again = plan.push(Stage::Sft, 1, "left for token", json!({ "steps": 1 }), &[("data", 0)]);
         assert_eq!(again, 1);
         assert_eq!(plan, diamond());
+    }
+
+    #[test]
+    fn a_part_of_a_plan_has_the_same_keys() {
+        let mut plan = diamond();
+        plan.push(Stage::Preferences, 1, "preferences", json!({}), &[("data", 0), ("policy", 2)]);
+        plan.push(Stage::Preferences, 1, "second round", json!({}), &[("data", 0), ("earlier", 4)]);
+        let part = plan.until(Stage::Preferences, "part");
+        let labels: Vec<_> = part.nodes.iter().map(|node| node.label.as_str()).collect();
+        assert_eq!(labels, ["data", "right", "preferences"]);
+        assert_eq!((&part.nodes[2].key, &part.nodes[2].inputs[1].node), (&plan.nodes[4].key, &1));
+        assert_eq!(plan.until(Stage::Ppo, "none").nodes, []);
     }
 
     #[test]

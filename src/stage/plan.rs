@@ -42,7 +42,8 @@ pub fn plan_recipe(recipe: &Recipe, name: &str) -> Result<Plan> {
     let data = plan.push(Stage::Data, data::VERSION, "data", data::config(recipe)?, &[]);
     let tokenizer =
         plan.push(Stage::Tokenizer, tokenizer::VERSION, "tokenizer", tokenizer::config(recipe)?, &[("data", data)]);
-    let mut planner = Planner { recipe, setting: Setting::of(recipe)?, plan, data, tokenizer, cells: Vec::new() };
+    let (setting, edits) = (Setting::of(recipe)?, edits::source(recipe)?);
+    let mut planner = Planner { recipe, setting, edits, plan, data, tokenizer, cells: Vec::new() };
     for &seed in &recipe.seeds {
         planner.seed(seed);
     }
@@ -64,6 +65,7 @@ struct Cell {
 struct Planner<'a> {
     recipe: &'a Recipe,
     setting: Setting,
+    edits: recipe::EditSource,
     plan: Plan,
     data: usize,
     tokenizer: usize,
@@ -127,9 +129,11 @@ impl Planner<'_> {
         };
         let preferences =
             self.push(Stage::Preferences, preferences::VERSION, format!("preferences/{at}"), &config, &from);
-        let config = edits::Config { source: recipe.edits.clone(), budget, seed };
+        let config = edits::Config { source: self.edits.clone(), budget, seed };
         let from = match recipe.edits {
-            recipe::EditSource::Simulated(_) | recipe::EditSource::Chosen(_) => vec![("preferences", preferences)],
+            recipe::EditSource::Simulated(_) | recipe::EditSource::Chosen(_) | recipe::EditSource::Annotations(_) => {
+                vec![("preferences", preferences)]
+            }
             recipe::EditSource::Dataset(_) => vec![],
         };
         let edits = self.push(Stage::Edits, edits::VERSION, format!("edits/{at}"), &config, &from);

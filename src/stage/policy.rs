@@ -117,6 +117,14 @@ fn origin(recipe: &Recipe) -> Result<Origin> {
     }
 }
 
+/// The tokenizer of `recipe`, from the result of its stage.
+///
+/// # Errors
+/// When the recipe's checkpoint or the result cannot be read.
+pub fn tokenizer(recipe: &Recipe, artefact: Artefact) -> Result<Tokenizer> {
+    Setting::of(recipe)?.tokenizer(&Inputs::new(vec![("tokenizer".to_owned(), artefact)]))
+}
+
 /// Ids that a checkpoint's config names.
 pub(super) fn fallback(config: &Value) -> Result<Fallback> {
     let first = |key| Ok(ids(config, key)?.and_then(|ids| ids.first().copied()));

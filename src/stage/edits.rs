@@ -2,18 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::annotator::{Desk, publish};
 use super::data::world;
 use super::execute::Inputs;
 use super::policy::{dataset, seed};
 use super::preferences::annotated;
 use crate::data::{Edit, Preference};
+use crate::events::Emitter;
 use crate::labels::{diff_words, word_pieces};
-use crate::recipe::EditSource;
+use crate::llm::prompts;
+use crate::recipe::{EditSource, Recipe};
 use crate::store::Workspace;
 
 pub(super) const VERSION: u32 = 1;
@@ -23,9 +26,18 @@ pub(super) struct Config {
     pub(super) source: EditSource,
     pub(super) budget: usize,
     pub(super) seed: u64,
+    /// The text of a language model's question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) template: Option<String>,
 }
 
-pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Result<()> {
+pub(super) fn run(
+    config: &Config,
+    recipe: &Recipe,
+    inputs: &Inputs,
+    workspace: &Workspace,
+    emitter: &Emitter,
+) -> Result<()> {
     let (edits, held_out) = match &config.source {
         EditSource::Dataset(_) => {
             let data = dataset(inputs)?;
@@ -52,6 +64,16 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Re
                 chosen.max_share.get(),
             );
             (found, edits("held_out.jsonl")?)
+        }
+        EditSource::Llm(llm) => {
+            // How the endpoint is treated is the run's matter and in no key: the recipe says it.
+            let EditSource::Llm(asked) = &recipe.edits else { bail!("expected `[edits.llm]` in the recipe") };
+            let template = config.template.as_deref().unwrap_or(prompts::EDIT);
+            let desk = Desk::new(&asked.endpoint, "edits.llm", template, workspace, emitter)?;
+            let preferences = inputs.artefact("preferences")?;
+            let (edits, account) = desk.edit(llm, &preferences.read_jsonl::<Preference>("preferences.jsonl")?)?;
+            publish(&account, workspace, emitter)?;
+            (edits, desk.edit(llm, &preferences.read_jsonl::<Preference>("held_out.jsonl")?)?.0)
         }
     };
     workspace.write_jsonl("edits.jsonl", &edits)?;

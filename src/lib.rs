@@ -21,6 +21,8 @@ pub mod data;
 
 pub mod labels;
 
+pub mod llm;
+
 pub mod model;
 
 pub mod sft;

@@ -24,16 +24,11 @@ pub use words::{Agreement, Word, agreement, diff_words, error_words, word_pieces
 use crate::data::{Edit, ErrorSpan, Prompt, Response};
 use crate::text::Tokenizer;
 
-/// The recipe's `[labels]` table.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+/// How an edit becomes token labels.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Config {
     /// What the diff aligns.
-    #[serde(default)]
     pub unit: Unit,
-    /// Which errors the `spans` reward models tell apart.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spans: Option<spans::Config>,
 }
 
 /// What the diff aligns.

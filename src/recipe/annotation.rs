@@ -16,6 +16,7 @@ fn text(words: &str) -> Note {
 /// Applies the rules to `recipe`.
 pub fn judge(recipe: &Recipe, verdict: &mut Verdict) {
     credits(recipe, verdict);
+    simulated(recipe, verdict);
     words(recipe, verdict);
     spans(recipe, verdict);
     rounds(recipe, verdict);
@@ -59,16 +60,40 @@ fn credits(recipe: &Recipe, verdict: &mut Verdict) {
     }
 }
 
+/// A simulated editor repairs, and a simulated annotator marks, what was noticed when responses were compared.
+fn simulated(recipe: &Recipe, verdict: &mut Verdict) {
+    if let PreferenceSource::Llm(llm) = &recipe.preferences {
+        let keys = [
+            ("edits.simulated", text("repairs what a simulated annotator noticed")),
+            ("preferences.llm", text("says what is better, not what is wrong")),
+        ];
+        let edits = matches!(recipe.edits, EditSource::Simulated(_));
+        verdict.require(!edits, "`[edits.simulated]` needs `[preferences.simulated]`", &keys);
+        let keys = [("preferences.llm.annotators", text("expected at least one annotator"))];
+        verdict.require(!llm.annotators.is_empty(), "`preferences.llm.annotators` is empty", &keys);
+    }
+}
+
+/// Whether a simulated annotator notices faults, which it can then mark and score.
+fn notices(recipe: &Recipe) -> bool {
+    recipe.dataset.format == Format::World && matches!(recipe.preferences, PreferenceSource::Simulated(_))
+}
+
 fn words(recipe: &Recipe, verdict: &mut Verdict) {
+    let is_tppo = |kind: &Kind| matches!(kind, Kind::Tppo(_));
     for (i, variant) in recipe.variants.iter().enumerate() {
         verdict.require(
-            !matches!(variant.reward, Kind::Tppo(_)) || recipe.dataset.format == Format::World,
+            !is_tppo(&variant.reward) || notices(recipe) || recipe.labels.llm_words.is_some(),
             format!("variant `{}`: `tppo` learns from word scores, and nobody gives any", variant.name),
             &[
                 (&format!("variants.{i}.reward.tppo"), text("needs word scores")),
-                ("dataset.format", text("a world's annotator gives word scores; this dataset has none")),
+                ("preferences", text("a simulated annotator would give them; so does `[labels.llm_words]`")),
             ],
         );
+    }
+    if recipe.labels.llm_words.is_some() && !recipe.variants.iter().any(|variant| is_tppo(&variant.reward)) {
+        let keys = [("labels.llm_words", text("no variant has a `tppo` reward"))];
+        verdict.warn("nothing reads `[labels.llm_words]`", &keys);
     }
 }
 
@@ -87,9 +112,9 @@ fn spans(recipe: &Recipe, verdict: &mut Verdict) {
         verdict.warn("nothing reads `[labels.spans]`", &keys);
     }
     verdict.require(
-        matches!(recipe.dataset.format, Format::World | Format::QaFeedback),
-        "`[labels.spans]` needs a dataset that comes with error spans, or a simulated world",
-        &[("labels.spans", text("")), ("dataset.format", text("this dataset has no error spans"))],
+        recipe.dataset.format == Format::QaFeedback || notices(recipe),
+        "`[labels.spans]` needs a dataset that comes with error spans, or a simulated annotator",
+        &[("labels.spans", text("")), ("dataset.format", text("has no error spans by itself"))],
     );
     let keys = [("labels.spans.categories", text("expected at least one category"))];
     verdict.require(!spans.categories.is_empty(), "`labels.spans.categories` is empty", &keys);

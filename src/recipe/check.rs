@@ -86,13 +86,13 @@ impl<'s> Check<'s> {
             Ok(_) => Some(format!("it is no {what}")),
             Err(error) => Some(super::source::reason(&error)),
         };
-        let folders: Vec<&str> = recipe.folders_mut().into_iter().map(|(key, _)| key).collect();
+        let folders: Vec<String> = recipe.folders_mut().into_iter().map(|(key, _)| key).collect();
         for key in folders {
-            self.resolve(key, recipe.folders_mut(), |path| is(path, "folder", Metadata::is_dir));
+            self.resolve(&key, recipe.folders_mut(), |path| is(path, "folder", Metadata::is_dir));
         }
-        let files: Vec<&str> = recipe.files_mut().into_iter().map(|(key, _)| key).collect();
+        let files: Vec<String> = recipe.files_mut().into_iter().map(|(key, _)| key).collect();
         for key in files {
-            self.resolve(key, recipe.files_mut(), |path| {
+            self.resolve(&key, recipe.files_mut(), |path| {
                 if rows && key == "dataset.path" && !path.is_file() {
                     return files::expand(path).err().map(|error| error.to_string());
                 }
@@ -101,12 +101,7 @@ impl<'s> Check<'s> {
         }
     }
 
-    fn resolve(
-        &mut self,
-        key: &str,
-        slots: Vec<(&'static str, &mut PathBuf)>,
-        refuse: impl Fn(&Path) -> Option<String>,
-    ) {
+    fn resolve(&mut self, key: &str, slots: Vec<(String, &mut PathBuf)>, refuse: impl Fn(&Path) -> Option<String>) {
         for (_, slot) in slots.into_iter().filter(|(name, _)| *name == key) {
             let path = split(key);
             if self.is_replaced(&path) {

@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use crate::compute::DeviceName;
 use crate::model::{checkpoint, pretrained};
 use crate::units::{Count, Fraction, NonNegative};
-use crate::{data, eval, judge, labels, model, ppo, reward, sft, text};
+use crate::{data, endpoint, eval, judge, labels, llm, model, ppo, reward, sft, text};
 
 /// A recipe as written, defaults filled in.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -71,9 +71,9 @@ pub struct Recipe {
     pub preferences: PreferenceSource,
     /// Who edits.
     pub edits: EditSource,
-    /// How an edit becomes token labels.
+    /// How annotations become labels of tokens.
     #[serde(default)]
-    pub labels: labels::Config,
+    pub labels: Labels,
     /// Several rounds of annotation; left out, one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rounds: Option<Rounds>,
@@ -106,20 +106,50 @@ pub struct Recipe {
 
 impl Recipe {
     /// The files that it names, by key.
-    pub fn files_mut(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
-        let mut files = vec![("dataset.path", &mut self.dataset.path)];
+    pub fn files_mut(&mut self) -> Vec<(String, &mut PathBuf)> {
+        let mut files = vec![("dataset.path".to_owned(), &mut self.dataset.path)];
         if let text::Config::File(file) = &mut self.tokenizer {
-            files.push(("tokenizer.file.path", &mut file.path));
+            files.push(("tokenizer.file.path".to_owned(), &mut file.path));
         }
-        if let EditSource::Annotations(edits) = &mut self.edits {
-            files.push(("edits.annotations.path", &mut edits.path));
+        if let PreferenceSource::Llm(llm) = &mut self.preferences {
+            let key = |i: usize| format!("preferences.llm.annotators.{i}.prompt");
+            let annotators = llm.annotators.iter_mut().enumerate();
+            files.extend(annotators.filter_map(|(i, annotator)| Some((key(i), annotator.prompt.as_mut()?))));
+        }
+        match &mut self.edits {
+            EditSource::Llm(llm) => {
+                files.extend(llm.prompt.as_mut().map(|path| ("edits.llm.prompt".to_owned(), path)));
+            }
+            EditSource::Annotations(edits) => files.push(("edits.annotations.path".to_owned(), &mut edits.path)),
+            _ => {}
+        }
+        if let Some(llm) = &mut self.labels.llm_words {
+            files.extend(llm.prompt.as_mut().map(|path| ("labels.llm_words.prompt".to_owned(), path)));
         }
         files
     }
 
+    /// The same recipe without what says how endpoints are treated, which changes no result.
+    #[must_use]
+    pub fn without_conduct(&self) -> Self {
+        let mut recipe = self.clone();
+        let mut endpoints: Vec<&mut endpoint::Config> = Vec::new();
+        if let PreferenceSource::Llm(llm) = &mut recipe.preferences {
+            endpoints.extend(llm.annotators.iter_mut().map(|annotator| &mut annotator.endpoint));
+        }
+        if let EditSource::Llm(llm) = &mut recipe.edits {
+            endpoints.push(&mut llm.endpoint);
+        }
+        endpoints.extend(recipe.labels.llm_words.as_mut().map(|llm| &mut llm.endpoint));
+        for endpoint in endpoints {
+            *endpoint = endpoint.deciding();
+        }
+        recipe
+    }
+
     /// The folders that it names, by key. Of these the store keeps no copies.
-    pub fn folders_mut(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
-        self.policy.iter_mut().filter_map(|start| Some(("policy.path", start.path.as_mut()?))).collect()
+    pub fn folders_mut(&mut self) -> Vec<(String, &mut PathBuf)> {
+        self.policy.iter_mut().filter_map(|start| Some(("policy.path".to_owned(), start.path.as_mut()?))).collect()
     }
 }
 
@@ -157,6 +187,21 @@ pub struct Mix {
     pub weight: Fraction,
 }
 
+/// The recipe's `[labels]` table.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Labels {
+    /// What the diff of an edit aligns.
+    #[serde(default)]
+    pub unit: labels::Unit,
+    /// Which errors the `spans` reward models tell apart. A simulated annotator marks them; QA-feedback comes with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spans: Option<labels::spans::Config>,
+    /// A language model that scores words for `tppo`; left out, a simulated annotator does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub llm_words: Option<llm::Words>,
+}
+
 /// The recipe's `[preferences]` table: exactly one of its keys.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -165,6 +210,8 @@ pub enum PreferenceSource {
     Simulated(SimulatedPreferences),
     /// The preferences that come with the dataset.
     Dataset(DatasetPreferences),
+    /// Language models compare two responses of the reference.
+    Llm(llm::Preferences),
 }
 
 /// `[preferences.simulated]`.
@@ -192,6 +239,8 @@ pub enum EditSource {
     Dataset(DatasetEdits),
     /// The preferred response as the edit of the other one, where they are close enough to be one.
     Chosen(ChosenEdits),
+    /// A language model edits the less preferred response.
+    Llm(Box<llm::Edits>),
     /// What people edited on the page of `runner annotate`.
     Annotations(AnnotatedEdits),
 }
@@ -222,3 +271,19 @@ pub struct SimulatedEdits {}
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetEdits {}
+
+impl PreferenceSource {
+    /// Without what changes no preference.
+    #[must_use]
+    pub fn deciding(&self) -> Self {
+        if let Self::Llm(llm) = self { Self::Llm(llm.deciding()) } else { self.clone() }
+    }
+}
+
+impl EditSource {
+    /// Without what changes no edit.
+    #[must_use]
+    pub fn deciding(&self) -> Self {
+        if let Self::Llm(llm) = self { Self::Llm(Box::new(llm.deciding())) } else { self.clone() }
+    }
+}

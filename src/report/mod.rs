@@ -3,6 +3,7 @@
 //! Everything is made from one [`Report`], so that all renderings say the same. Collecting a report from stored results is
 //! left to `stage`, estimating its numbers to `eval`.
 
+mod annotators;
 mod browser;
 mod costs;
 mod curves;
@@ -40,6 +41,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+pub use annotators::{AnnotatorExample, AnnotatorResult};
 pub use costs::*;
 pub use learning::*;
 pub use material::*;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::annotators::AnnotatorResult;
 use super::costs::{MissingStage, Provenance, StageCost};
 use super::learning::{Curve, GridCell};
 use super::material::{DataCount, EditStatistics, Lengths, SkippedRows};
@@ -44,6 +45,8 @@ pub struct Report {
     pub comparisons: Vec<Comparison>,
     /// Validation win rates from which each variant's KL coefficient was chosen.
     pub grid: Vec<GridCell>,
+    /// How language models did as annotators.
+    pub annotators: Vec<AnnotatorResult>,
     /// What rounds of annotation add; empty where there was one.
     pub rounds: Vec<RoundResult>,
     /// Learning curves of the chosen runs.

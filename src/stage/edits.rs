@@ -7,12 +7,15 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::annotator::{Desk, publish};
 use super::data::world;
 use super::execute::Inputs;
 use super::policy::{dataset, seed};
 use super::preferences::annotated;
 use crate::data::{Edit, Preference, annotations};
+use crate::events::Emitter;
 use crate::labels::{diff_words, word_pieces};
+use crate::llm::prompts;
 use crate::recipe::{EditSource, Recipe};
 use crate::store::{Workspace, hash_of};
 
@@ -23,19 +26,28 @@ pub(super) struct Config {
     pub(super) source: EditSource,
     pub(super) budget: usize,
     pub(super) seed: u64,
+    /// The text of a language model's question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) template: Option<String>,
 }
 
 /// Where edits come from, a file by its content. One that is not there yet can be planned with, and is missed when it is read:
 /// `runner annotate` plans the recipe before it writes the file.
 pub(super) fn source(recipe: &Recipe) -> Result<EditSource> {
-    let mut source = recipe.edits.clone();
+    let mut source = recipe.edits.deciding();
     if let EditSource::Annotations(edits) = &mut source {
         edits.path = if edits.path.exists() { hash_of(&edits.path)?.into() } else { "missing".into() };
     }
     Ok(source)
 }
 
-pub(super) fn run(config: &Config, recipe: &Recipe, inputs: &Inputs, workspace: &Workspace) -> Result<()> {
+pub(super) fn run(
+    config: &Config,
+    recipe: &Recipe,
+    inputs: &Inputs,
+    workspace: &Workspace,
+    emitter: &Emitter,
+) -> Result<()> {
     let (edits, held_out) = match &config.source {
         EditSource::Dataset(_) => {
             let data = dataset(inputs)?;
@@ -64,6 +76,16 @@ pub(super) fn run(config: &Config, recipe: &Recipe, inputs: &Inputs, workspace: 
             (found, edits("held_out.jsonl")?)
         }
         EditSource::Annotations(_) => annotated_edits(recipe, inputs)?,
+        EditSource::Llm(llm) => {
+            // How the endpoint is treated is the run's matter and in no key: the recipe says it.
+            let EditSource::Llm(asked) = &recipe.edits else { bail!("expected `[edits.llm]` in the recipe") };
+            let template = config.template.as_deref().unwrap_or(prompts::EDIT);
+            let desk = Desk::new(&asked.endpoint, "edits.llm", template, workspace, emitter)?;
+            let preferences = inputs.artefact("preferences")?;
+            let (edits, account) = desk.edit(llm, &preferences.read_jsonl::<Preference>("preferences.jsonl")?)?;
+            publish(&account, workspace, emitter)?;
+            (edits, desk.edit(llm, &preferences.read_jsonl::<Preference>("held_out.jsonl")?)?.0)
+        }
     };
     workspace.write_jsonl("edits.jsonl", &edits)?;
     Ok(workspace.write_jsonl("held_out.jsonl", &held_out)?)

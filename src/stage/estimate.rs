@@ -254,7 +254,7 @@ impl Tally<'_> {
     }
 
     fn preferences(&mut self, config: &preferences::Config) {
-        if matches!(config.source, PreferenceSource::Simulated(_)) {
+        if matches!(config.source, PreferenceSource::Simulated(_) | PreferenceSource::Llm(_)) {
             self.sample(2 * (config.budget.min(self.corpus.train) + self.corpus.validation));
             self.hold(1, 0);
         }

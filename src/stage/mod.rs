@@ -12,6 +12,7 @@ pub mod reason;
 pub mod stop;
 pub mod work;
 
+mod annotator;
 mod data;
 mod edits;
 mod judgements;
@@ -66,10 +67,10 @@ pub fn run(
         Stage::Data => data::run(recipe, node, workspace),
         Stage::Tokenizer => tokenizer::run(recipe, inputs, workspace),
         Stage::Sft => sft::run(&config(node, recipe)?, recipe, inputs, workspace, &recorder),
-        Stage::Preferences => preferences::run(&config(node, recipe)?, inputs, workspace, emitter),
-        Stage::Edits => edits::run(&config(node, recipe)?, recipe, inputs, workspace),
+        Stage::Preferences => preferences::run(&config(node, recipe)?, recipe, inputs, workspace, emitter),
+        Stage::Edits => edits::run(&config(node, recipe)?, recipe, inputs, workspace, emitter),
         Stage::Labels => labels::run(&config(node, recipe)?, inputs, workspace),
-        Stage::Words => words::run(&config(node, recipe)?, inputs, workspace),
+        Stage::Words => words::run(&config(node, recipe)?, recipe, inputs, workspace, emitter),
         Stage::Spans => spans::run(&config(node, recipe)?, inputs, workspace),
         Stage::Reward => reward::run(&config(node, recipe)?, inputs, workspace, &recorder),
         Stage::Ppo => ppo::run(&config(node, recipe)?, inputs, workspace, &recorder),

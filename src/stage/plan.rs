@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::annotator::Templates;
 use super::merge::merge;
 use super::node::{Plan, Stage};
 use super::policy::Setting;
@@ -13,6 +14,7 @@ use super::{
 use crate::data::Format;
 use crate::judge;
 use crate::labels::spans::Category;
+use crate::llm;
 use crate::model::checkpoint;
 use crate::recipe::{self, Experiment, Recipe, Run, Start, Variant};
 use crate::reward::{Kind, PairSource, Sequence, Spans};
@@ -42,8 +44,8 @@ pub fn plan_recipe(recipe: &Recipe, name: &str) -> Result<Plan> {
     let data = plan.push(Stage::Data, data::VERSION, "data", data::config(recipe)?, &[]);
     let tokenizer =
         plan.push(Stage::Tokenizer, tokenizer::VERSION, "tokenizer", tokenizer::config(recipe)?, &[("data", data)]);
-    let (setting, edits) = (Setting::of(recipe)?, edits::source(recipe)?);
-    let mut planner = Planner { recipe, setting, edits, plan, data, tokenizer, cells: Vec::new() };
+    let (setting, edits, templates) = (Setting::of(recipe)?, edits::source(recipe)?, Templates::of(recipe)?);
+    let mut planner = Planner { recipe, setting, edits, templates, plan, data, tokenizer, cells: Vec::new() };
     for &seed in &recipe.seeds {
         planner.seed(seed);
     }
@@ -66,6 +68,7 @@ struct Planner<'a> {
     recipe: &'a Recipe,
     setting: Setting,
     edits: recipe::EditSource,
+    templates: Templates,
     plan: Plan,
     data: usize,
     tokenizer: usize,
@@ -121,24 +124,27 @@ impl Planner<'_> {
 
     fn annotations(&mut self, reference: Reference, round: Round) -> Annotations {
         let (recipe, seed, Round { policy, budget, skip, at }) = (self.recipe, reference.seed, round);
-        let source = recipe.preferences.clone();
-        let config = preferences::Config { source, budget, skip, seed, setting: self.setting.clone() };
+        let (source, templates) = (recipe.preferences.deciding(), self.templates.preferences.clone());
+        let config = preferences::Config { source, budget, skip, seed, setting: self.setting.clone(), templates };
         let from = match recipe.preferences {
-            recipe::PreferenceSource::Simulated(_) => vec![("policy", policy)],
+            recipe::PreferenceSource::Simulated(_) | recipe::PreferenceSource::Llm(_) => vec![("policy", policy)],
             recipe::PreferenceSource::Dataset(_) => vec![],
         };
         let preferences =
             self.push(Stage::Preferences, preferences::VERSION, format!("preferences/{at}"), &config, &from);
-        let config = edits::Config { source: self.edits.clone(), budget, seed };
+        let (source, template) = (self.edits.clone(), self.templates.edits.clone());
+        let config = edits::Config { source, budget, seed, template };
         let from = match recipe.edits {
-            recipe::EditSource::Simulated(_) | recipe::EditSource::Chosen(_) | recipe::EditSource::Annotations(_) => {
+            recipe::EditSource::Simulated(_)
+            | recipe::EditSource::Chosen(_)
+            | recipe::EditSource::Annotations(_)
+            | recipe::EditSource::Llm(_) => {
                 vec![("preferences", preferences)]
             }
             recipe::EditSource::Dataset(_) => vec![],
         };
         let edits = self.push(Stage::Edits, edits::VERSION, format!("edits/{at}"), &config, &from);
-        // Of `[labels]`, an edit's labels know the unit alone.
-        let unit = crate::labels::Config { unit: recipe.labels.unit, ..crate::labels::Config::default() };
+        let unit = crate::labels::Config { unit: recipe.labels.unit };
         let config = labels::Config { labels: unit, setting: self.setting.clone() };
         let labels = self.push(Stage::Labels, labels::VERSION, format!("labels/{at}"), &config, &[("edits", edits)]);
         Annotations { reference, budget, at, preferences, labels }
@@ -208,7 +214,8 @@ impl Planner<'_> {
     }
 
     fn words(&mut self, round: &Annotations) -> usize {
-        let config = words::Config { setting: self.setting.clone() };
+        let llm = self.recipe.labels.llm_words.as_ref().map(llm::Words::deciding);
+        let config = words::Config { llm, template: self.templates.words.clone(), setting: self.setting.clone() };
         let from = [("preferences", round.preferences)];
         self.push(Stage::Words, words::VERSION, format!("words/{}", round.at), &config, &from)
     }
@@ -329,7 +336,7 @@ impl Planner<'_> {
         let config = report::Config {
             name: name.to_owned(),
             // How often training saved is no part of what a report says.
-            recipe: Recipe { checkpoints: checkpoint::Config::default(), ..self.recipe.clone() },
+            recipe: Recipe { checkpoints: checkpoint::Config::default(), ..self.recipe.without_conduct() },
             cells: self.cells.iter().map(|(cell, _)| cell.at.clone()).collect(),
             setting: self.setting.clone(),
         };

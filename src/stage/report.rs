@@ -25,11 +25,12 @@ use self::curves::curves;
 use self::differences::differences;
 use self::judges::{caution, judged_by, judges};
 use self::pairs::{add_letters, comparisons};
+use super::annotator::ACCOUNT;
 use super::execute::Inputs;
 use super::policy::Setting;
 use crate::recipe::{Recipe, to_toml};
-use crate::report::{LabelAgreement, MissingStage, Report, SftResult, verdict, write};
-use crate::store::Workspace;
+use crate::report::{AnnotatorResult, LabelAgreement, MissingStage, Report, SftResult, verdict, write};
+use crate::store::{Artefact, Workspace};
 
 pub(super) const VERSION: u32 = 6;
 
@@ -77,6 +78,7 @@ fn report(config: &Config, inputs: &Inputs, cells: &[Loaded], missing: Vec<Missi
         variants: variants(recipe, inputs, &chosen)?,
         comparisons: comparisons(recipe, inputs, &chosen)?,
         grid: grid(recipe, cells, &chosen),
+        annotators: annotators(inputs)?,
         rounds: rounds::rounds(recipe, cells, &chosen)?,
         curves: curves(recipe, inputs, &chosen),
         reward_models: reward_models(recipe, cells, &chosen),
@@ -98,6 +100,15 @@ fn report(config: &Config, inputs: &Inputs, cells: &[Loaded], missing: Vec<Missi
     report.verdict = verdict(&report);
     report.verdict.extend(caution(config, &report.judges));
     Ok(report)
+}
+
+/// The accounts of all stages that asked a language model.
+fn annotators(inputs: &Inputs) -> Result<Vec<AnnotatorResult>> {
+    let asked = inputs.artefacts("stage.").filter(|(_, artefact)| artefact.manifest.files.contains_key(ACCOUNT));
+    let account = |(label, artefact): (&str, &Artefact)| {
+        Ok(AnnotatorResult { stage: label.to_owned(), ..artefact.read_json(ACCOUNT)? })
+    };
+    asked.map(account).collect()
 }
 
 /// The reference's own numbers, means over seeds.

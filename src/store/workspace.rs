@@ -104,6 +104,14 @@ impl Workspace {
         &self.dir
     }
 
+    /// Where the store keeps the answers of endpoints, those of all stages together: each under the hash of what was asked, so that
+    /// a stage that begins again asks nothing twice.
+    #[must_use]
+    pub fn answers(&self) -> PathBuf {
+        // The result is to be `results/<stage>/<key>` of the store.
+        self.target.ancestors().nth(3).unwrap_or(&self.target).join("answers")
+    }
+
     /// The folder for checkpoints, removed when the stage is done.
     #[must_use]
     pub fn checkpoint_dir(&self) -> PathBuf {

@@ -72,7 +72,7 @@ fn simulate(
     emitter: &Emitter,
 ) -> Result<Vec<Preference>> {
     let world = world(inputs)?.context("simulated preferences need a world; the dataset is none")?;
-    let policy = config.setting.policy(inputs, "policy")?;
+    let policy = config.setting.policy(inputs, config.setting.sampler(inputs.artefact("policy")?, inputs)?)?;
     let crew = config.setting.crew();
     let mut sides = Vec::new();
     for (i, side) in ["first", "second"].into_iter().enumerate() {

@@ -265,8 +265,7 @@ impl Architecture {
                 parts.push(((role, true), [1, columns]));
             }
         };
-        let norm_bias = self.norm == Norm::Layer;
-        let sandwich = self.block == Block::Sandwich;
+        let (norm_bias, sandwich) = (self.norm == Norm::Layer, self.block == Block::Sandwich);
         add(Role::AttentionNorm, [1, h], norm_bias);
         add(Role::Query, [h, q], self.biases.qkv);
         add(Role::Key, [h, kv], self.biases.qkv);

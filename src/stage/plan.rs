@@ -304,7 +304,7 @@ impl Planner<'_> {
         let mut from = vec![("reference_responses", reference_responses), ("policy", policy), ("responses", responses)];
         from.extend(judge.map(|judge| ("judge", judge)));
         if self.adapts() {
-            from.extend(judge.map(|_| ("reference", reference.policy)));
+            from.extend(judge.map(|_| ("reference", reference)));
         }
         let judgements = self.push(Stage::Judgements, judgements::VERSION, format!("judgements/{at}"), &config, &from);
         let Trained { rewards, mix, .. } = trained;

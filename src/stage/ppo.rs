@@ -137,13 +137,8 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
         calibrations.push(Calibration::measure(&first.model.kind, credit, &raw));
         Ok(calibrations[calibrations.len() - 1])
     };
-    let reward = config.reward(
-        &rewards(inputs, ""),
-        inputs.find("mix"),
-        setting,
-        Some(&reference.model),
-        &mut calibrate,
-    )?;
+    let reward =
+        config.reward(&rewards(inputs, ""), inputs.find("mix"), setting, Some(&reference.model), &mut calibrate)?;
     workspace.write_json("calibration.json", &calibrations)?;
     let lengths = samples.iter().map(|response| response.ids.len());
     let penalty = config.length_penalty.map(|penalty| LengthPenalty::beyond_median(lengths, penalty));

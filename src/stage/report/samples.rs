@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::super::data::world;
 use super::super::execute::Inputs;
-use super::super::policy::{dataset, seed};
+use super::super::policy::{Setting, dataset, seed};
 use super::super::ppo::{self, reward_of, rewards};
 use super::Config;
 use super::collect::{Chosen, Loaded};
@@ -15,8 +15,8 @@ use crate::compute::Crew;
 use crate::data::world::World;
 use crate::data::{Preference, Prompt, Response};
 use crate::labels::{LabelledEdit, label_edit, spell};
-use crate::model::Pair;
 use crate::model::generate::Special;
+use crate::model::{Model, Pair};
 use crate::report::{Example, ExampleResponse, Heatmap, HeatmapRow};
 use crate::reward::Kind;
 use crate::text::Tokenizer;

@@ -169,6 +169,6 @@ mod tests {
     #[test]
     fn a_text_and_ids_do_not_mix() {
         let pair = Pair { id: None, original: Side::Text("a".into()), edited: Side::Ids(vec![1]) };
-        assert!(line(&pair, true, false).is_err());
+        assert!(line(&pair, None, true, false).is_err());
     }
 }

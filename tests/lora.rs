@@ -64,12 +64,12 @@ fn a_run_trains_adapters_of_one_base() {
     let label = "ppo/token/kl=0.1/budget=24/seed=0";
     lab.said(&["export", "--model", label, "--store", "whole", "--out", "merged"]).fine();
     lab.write("rows.jsonl", &json!({ "prompt_ids": [1, 9, 12], "response_ids": [20, 8, 2] }).to_string());
-    let score = |model: &[&str]| -> Vec<f64> {
+    let logprobs = |model: &[&str]| -> Vec<f64> {
         let said = lab.said(&[&["score", "--input", "rows.jsonl", "--json"][..], model].concat()).fine();
         let line: Value = serde_json::from_str(&said.out).unwrap();
         serde_json::from_value(line["logprobs"].clone()).unwrap()
     };
-    let (apart, merged) = (score(&["--model", label, "--store", "whole"]), score(&["--model", "merged"]));
+    let (apart, merged) = (logprobs(&["--model", label, "--store", "whole"]), logprobs(&["--model", "merged"]));
     for (a, b) in apart.iter().zip(&merged) {
         assert!((a - b).abs() < 2e-5, "{apart:?} {merged:?}");
     }

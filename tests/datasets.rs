@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use polars::prelude::{Column, DataFrame, IpcWriter, NamedFrom, ParquetWriter, SerWriter, Series};
+use polars::prelude::{Column, CompatLevel, DataFrame, IpcWriter, NamedFrom, ParquetWriter, SerWriter, Series};
+use polars_arrow::io::ipc::write::{StreamWriter, WriteOptions};
 use serde_json::{Value, json};
 use tiny::{Lab, assert_same, results};
 
@@ -49,6 +50,24 @@ fn frame() -> DataFrame {
     DataFrame::new(ROWS, vec![column("prompt", 0), column("chosen", 1), column("rejected", 2)]).unwrap()
 }
 
+/// The same in Arrow's stream format, in several batches.
+fn stream() -> Vec<u8> {
+    let frame = frame();
+    let parts = (0..ROWS).step_by(15).map(|first| frame.slice(i64::try_from(first).unwrap(), 15));
+    let mut writer = StreamWriter::new(Vec::new(), WriteOptions { compression: None });
+    for (i, mut part) in parts.enumerate() {
+        part.rechunk_mut();
+        for batch in part.iter_chunks(CompatLevel::oldest(), false) {
+            if i == 0 {
+                writer.start(batch.schema(), None).unwrap();
+            }
+            writer.write(&batch, None).unwrap();
+        }
+    }
+    writer.finish().unwrap();
+    writer.into_inner()
+}
+
 fn zipped(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).unwrap();
@@ -82,16 +101,17 @@ fn every_form_gives_the_same_rows() {
     }
     ParquetWriter::new(File::create(lab.path("rows.parquet")).unwrap()).finish(&mut frame()).unwrap();
     IpcWriter::new(File::create(lab.path("rows.arrow")).unwrap()).finish(&mut frame()).unwrap();
+    fs::write(lab.path("stream.arrow"), stream()).unwrap();
     let expected = inspected(&lab, "rows.jsonl");
     assert_eq!([&expected["usable"], &expected["pairs"], &expected["prompts"]], [ROWS; 3].map(Value::from).each_ref());
     assert_eq!(expected["layouts"], json!({ "preference": ROWS }));
     for name in
         "bom.jsonl windows.jsonl rows.json rows.csv rows.tsv rows.jsonl.gz rows.json.gz rows.jsonl.zst without-ending \
-                 rows.parquet rows.arrow"
+                 rows.parquet rows.arrow stream.arrow"
             .split_whitespace()
     {
         let found = inspected(&lab, name);
-        for key in ["usable", "pairs", "prompts", "duplicates", "words", "layouts", "columns", "bad"] {
+        for key in ["usable", "pairs", "prompts", "duplicates", "tokens", "layouts", "columns", "bad"] {
             assert_eq!(found[key], expected[key], "`{key}` of {name}");
         }
     }
@@ -110,11 +130,11 @@ fn folders_and_patterns_are_many_files() {
     for path in ["set", "set/data/*.jsonl", "set/**/train-*"] {
         let found = inspected(&lab, path);
         assert_eq!(found["files"].as_array().unwrap().len(), 2, "{path}");
-        assert_eq!(
-            [&found["usable"], &found["duplicates"], &found["in_several_files"]],
-            [&json!(45), &json!(5), &json!(5)]
-        );
+        // Two parts of one split: that is no leak.
+        assert_eq!([&found["usable"], &found["duplicates"], &found["leakage"]], [&json!(45), &json!(5), &json!([])]);
     }
+    fs::write(lab.path("set/data/test.jsonl"), half[37..].join("\n")).unwrap();
+    assert_eq!(inspected(&lab, "set")["leakage"], json!([["test", "train", 3]]));
     let said = lab.said(&["data", "inspect", "set/*.csv"]);
     assert_eq!(said.code, Some(2));
     assert!(said.err.contains("`set/*.csv`") && said.err.contains("nothing that matches"), "{}", said.err);
@@ -172,7 +192,8 @@ fn bad_rows_stop_the_run_or_are_listed() {
     for part in [
         "7 of 47 rows cannot be used",
         "1 wrong type",
-        "3 unreadable",
+        "2 unreadable",
+        "1 invalid UTF-8",
         "line 41: expected two responses",
         "1 missing field",
         "and 2 more",

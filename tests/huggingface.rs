@@ -171,7 +171,7 @@ fn greedy_continuations_agree_with_and_without_a_stop() {
 /// Norms of gradients by the names of a checkpoint's tensors.
 fn norms(fixture: &Fixture, gradients: &[Tensor<2>]) -> BTreeMap<String, f64> {
     let folder = tempfile::tempdir().unwrap();
-    let gradients = Model { config: fixture.model.config.clone(), weights: gradients.to_vec() };
+    let gradients = Model { weights: gradients.to_vec(), ..fixture.model.clone() };
     runner::model::pretrained::save(&gradients, &read_config(&fixture.dir).unwrap(), folder.path()).unwrap();
     let bytes = std::fs::read(folder.path().join("model.safetensors")).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();

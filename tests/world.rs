@@ -27,6 +27,8 @@ fn config(path: PathBuf, format: Format, counts: [i64; 4], lengths: [i64; 2]) ->
         max_prompt_tokens,
         max_response_tokens,
         records: None,
+        hub: None,
+        revision: None,
     }
 }
 

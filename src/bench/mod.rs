@@ -193,7 +193,7 @@ fn random_model(config: &Architecture, vocab: usize, seed: u64, device: &Device)
         let values: Vec<f32> = (0..shape[0] * shape[1]).map(|_| normal.sample(&mut rng)).collect();
         Tensor::from_data(TensorData::new(values, shape), device)
     });
-    Model { config: config.clone(), weights: weights.collect() }
+    Model { config: config.clone(), weights: weights.collect(), adapter: None }
 }
 
 /// Seconds of `reps` calls of `work`, after `warmup` calls that are not counted.

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::output::{self, Failure, table};
 use crate::data::records::inspect::{Inspection, inspect};
 use crate::data::records::{Config, Layout};
+use crate::text::Tokenizer;
 
 #[derive(Args)]
 pub(super) struct DataArgs {
@@ -31,6 +32,9 @@ struct InspectArgs {
     /// A column with another name than the layout's, as in `prompt=question`; may be given several times
     #[arg(long = "column", value_name = "NAME=COLUMN", value_parser = column)]
     columns: Vec<(String, String)>,
+    /// Count tokens as this does: a checkpoint folder, or a `tokenizer.json` [default: a BPE trained on the first rows]
+    #[arg(long, value_name = "DIR-OR-FILE")]
+    model: Option<PathBuf>,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -49,7 +53,12 @@ pub(super) fn data(args: &DataArgs) -> Result<(), Failure> {
     let DataCommand::Inspect(args) = &args.command;
     let columns = args.columns.iter().cloned().collect();
     let config = Config { layout: args.layout.unwrap_or_default(), columns, ..Config::default() };
-    let found = inspect(&args.path, &config).map_err(|error| Failure::usage(format!("{error:#}")))?;
+    let refused = |error: anyhow::Error| Failure::usage(format!("{error:#}"));
+    let tokenizer = args.model.as_ref().map(|path| {
+        Tokenizer::any(path).map(|tokenizer| (format!("the tokenizer of `{}`", path.display()), tokenizer))
+    });
+    let tokenizer = tokenizer.transpose().map_err(refused)?;
+    let found = inspect(&args.path, &config, tokenizer).map_err(refused)?;
     let toml = dataset_table(args, &config, &found);
     if found.usable == 0 && !is_qa_feedback(&found) {
         output::data(&text(&found))?;
@@ -73,16 +82,18 @@ fn text(found: &Inspection) -> String {
     let columns: Vec<_> = found.columns.iter().map(|(column, rows)| format!("`{column}` ({rows})")).collect();
     lines.push(format!("columns: {}", columns.join(", ")));
     lines.push(format!(
-        "{} usable, {} different prompts, {} pairs, {} edits, {} duplicates, {} prompts in several files",
-        found.usable, found.prompts, found.pairs, found.edits, found.duplicates, found.in_several_files
+        "{} usable, {} different prompts, {} pairs, {} edits, {} duplicates",
+        found.usable, found.prompts, found.pairs, found.edits, found.duplicates
     ));
+    let leaks = found.leakage.iter().map(|(a, b, n)| format!("leakage: {n} prompts stand both in `{a}` and in `{b}`"));
+    lines.extend(leaks);
     for (kind, rows) in &found.bad {
         lines.push(format!("{rows} bad: {}", kind.words()));
     }
     lines.extend(found.bad_rows.iter().map(|row| format!("  {}: {}", row.place, row.message)));
     let rows: Vec<[String; 7]> = ["prompt", "response", "less preferred"]
         .iter()
-        .zip(&found.words)
+        .zip(&found.tokens)
         .filter_map(|(what, lengths)| {
             let [min, first, median, third, max] = lengths.quartiles?;
             let bins = lengths.histogram.map(|n| n.to_string()).join(" ");
@@ -98,7 +109,8 @@ fn text(found: &Inspection) -> String {
         })
         .collect();
     lines.push(String::new());
-    let head = ["words", "min", "25 %", "median", "75 %", "max", "below 8 16 32 64 128 256 512 1024, more"];
+    lines.push(format!("lengths by {}", found.tokenizer));
+    let head = ["tokens", "min", "25 %", "median", "75 %", "max", "below 8 16 32 64 128 256 512 1024, more"];
     lines.push(table(&head, &rows));
     for (i, example) in found.first.iter().enumerate() {
         lines.push(format!("\nrow {}", i + 1));
@@ -142,8 +154,8 @@ fn dataset_table(args: &InspectArgs, config: &Config, found: &Inspection) -> Str
     let layout = found.layouts.iter().max_by_key(|(_, rows)| **rows).map_or(config.layout, |(layout, _)| *layout);
     let held_out = (found.prompts / 8).clamp(1, 500);
     let train = found.prompts.saturating_sub(2 * held_out).max(1);
-    // Words are cut into pieces: half as many tokens again.
-    let longest = |side: usize| found.words[side].quartiles.map_or(1, |quartiles| quartiles[4] * 3 / 2 + 1);
+    // What begins and ends a sequence comes on top.
+    let longest = |side: usize| found.tokens[side].quartiles.map_or(1, |quartiles| quartiles[4] + 1);
     let mut lines = vec![
         "[dataset]".to_owned(),
         format!("path = {}", json!(args.path.display().to_string())),

@@ -26,7 +26,8 @@ pub(super) struct GenerateArgs {
     /// JSON Lines with a `prompt` (text) or `prompt_ids`; `-` is stdin
     #[arg(long, value_name = "FILE", conflicts_with = "prompts")]
     input: Option<PathBuf>,
-    /// A conversation to continue, by the model's chat template: a JSON list of messages with `role` and `content`
+    /// A conversation to continue, by the model's chat template: a JSON list of messages with `role` and `content`, or an
+    /// object with `messages` and what else the template knows (`tools`)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompts", "input"])]
     chat: Option<PathBuf>,
     /// Always take the most probable token
@@ -47,7 +48,8 @@ pub(super) struct GenerateArgs {
     /// Decides what is drawn; each prompt has a random stream of its own
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
-    /// Write one JSON object a line, with `response`, `response_ids` and `finished`
+    /// Write one JSON object a line, with `text`, `ids` and `finished`; as `response` and `response_ids`, too, so that it
+    /// can be scored
     #[arg(long)]
     json: bool,
 }
@@ -88,6 +90,8 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
             json!({
                 "prompt": prompt,
                 "prompt_ids": prompt_ids,
+                "text": response.text,
+                "ids": response.ids,
                 "response": response.text,
                 "response_ids": response.ids,
                 "finished": response.finished,
@@ -131,7 +135,6 @@ fn conversation(path: &Path, model: &Opened) -> Result<(Value, Vec<u32>)> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{shown}`"))?;
     let messages: Value = serde_json::from_str(&text).with_context(|| format!("in `{shown}`"))?;
-    let messages = messages.get("messages").cloned().unwrap_or(messages);
     let template = model.chat().context("the model has no chat template")?;
     let text = template.render(&messages, true).with_context(|| format!("in `{shown}`"))?.text;
     let ids = model.tokenizer().encode(&text);

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::output::{self, Failure};
 use super::rooms;
+use crate::text::Tokenizer;
 
 #[derive(Args)]
 pub(super) struct LabelArgs {
@@ -23,7 +24,10 @@ pub(super) struct LabelArgs {
     /// Pairs of `original` and `edited`, each a text or an array of token ids: JSON Lines or a JSON array; `-` is stdin
     #[arg(long, value_name = "FILE", conflicts_with_all = ["original", "edited"])]
     input: Option<PathBuf>,
-    /// Write one JSON object a line, with `distance`, `original_labels` and `edited_labels`
+    /// Label the tokens of texts, not their words: a checkpoint folder, or a `tokenizer.json`
+    #[arg(long, value_name = "DIR-OR-FILE")]
+    model: Option<PathBuf>,
+    /// Write one JSON object a line, with `distance`, `original_labels` and `edited_labels`, and with `--model` the tokens
     #[arg(long)]
     json: bool,
 }
@@ -54,6 +58,10 @@ struct Labelled<'a> {
     distance: usize,
     original_labels: String,
     edited_labels: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original_tokens: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    edited_tokens: Option<Vec<String>>,
 }
 
 pub(super) fn label(args: &LabelArgs) -> Result<(), Failure> {
@@ -65,11 +73,14 @@ pub(super) fn label(args: &LabelArgs) -> Result<(), Failure> {
         }
         _ => return Err(Failure::usage("expected two texts or `--input`")),
     };
+    let tokenizer = args.model.as_deref().map(Tokenizer::any).transpose();
+    let tokenizer = tokenizer.map_err(|error| Failure::usage(format!("{error:#}")))?;
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let mut text = String::new();
     for (i, pair) in pairs.iter().enumerate() {
         text.push_str(
-            &line(pair, args.json, colour).map_err(|error| Failure::usage(format!("pair {}: {error}", i + 1)))?,
+            &line(pair, tokenizer.as_ref(), args.json, colour)
+                .map_err(|error| Failure::usage(format!("pair {}: {error}", i + 1)))?,
         );
         text.push('\n');
     }
@@ -77,8 +88,17 @@ pub(super) fn label(args: &LabelArgs) -> Result<(), Failure> {
 }
 
 /// The pair's line of output.
-fn line(pair: &Pair, json: bool, colour: bool) -> Result<String, &'static str> {
+fn line(pair: &Pair, tokenizer: Option<&Tokenizer>, json: bool, colour: bool) -> Result<String, &'static str> {
+    let mut tokens = None;
     let (diff, shown) = match (&pair.original, &pair.edited) {
+        (Side::Text(original), Side::Text(edited)) if let Some(tokenizer) = tokenizer => {
+            let (original, edited) = (tokenizer.encode(original), tokenizer.encode(edited));
+            let diff = rooms::diff_ids(&original, &edited);
+            let sides = [tokenizer.pieces(&original), tokenizer.pieces(&edited)];
+            let shown = rooms::render_pieces(&sides, &diff, colour);
+            tokens = Some(sides);
+            (diff, shown)
+        }
         (Side::Text(original), Side::Text(edited)) => {
             let diff = rooms::diff_words(original, edited);
             let shown = rooms::render_words(original, edited, &diff, colour);
@@ -94,11 +114,14 @@ fn line(pair: &Pair, json: bool, colour: bool) -> Result<String, &'static str> {
     if !json {
         return Ok(shown);
     }
+    let (original_tokens, edited_tokens) = tokens.map_or((None, None), |[a, b]: [Vec<String>; 2]| (Some(a), Some(b)));
     let labelled = Labelled {
         id: pair.id.as_ref(),
         distance: diff.distance,
         original_labels: rooms::letters(&diff.original),
         edited_labels: rooms::letters(&diff.edited),
+        original_tokens,
+        edited_tokens,
     };
     Ok(serde_json::to_string(&labelled).expect("strings and numbers are JSON"))
 }
@@ -146,6 +169,6 @@ mod tests {
     #[test]
     fn a_text_and_ids_do_not_mix() {
         let pair = Pair { id: None, original: Side::Text("a".into()), edited: Side::Ids(vec![1]) };
-        assert!(line(&pair, true, false).is_err());
+        assert!(line(&pair, None, true, false).is_err());
     }
 }

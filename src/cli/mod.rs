@@ -82,7 +82,7 @@ enum Command {
     Tag(runs::TagArgs),
     /// Remove from the store what nobody needs; says first what that is
     Gc(gc::GcArgs),
-    /// Write a run with its results to one file
+    /// Write a run with its results to one file, or a model to a folder
     Export(archive::ExportArgs),
     /// Take such a file into a store
     Import(archive::ImportArgs),
@@ -122,7 +122,7 @@ struct RecipeArgs {
 }
 
 /// The store, for every command that looks into it.
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct StoreArgs {
     /// Where results are kept [default: `$RUNNER_STORE`, else `.runner`]
     #[arg(long, value_name = "DIR")]

@@ -239,6 +239,10 @@ pub(super) fn render_ids(original: &[u32], edited: &[u32], diff: &Diff, colour: 
     labels::render(&pieces(original), &pieces(edited), diff, colour).trim_start().to_owned()
 }
 
+pub(super) fn render_pieces([original, edited]: &[Vec<String>; 2], diff: &Diff, colour: bool) -> String {
+    labels::render(original, edited, diff, colour)
+}
+
 pub(super) fn letters(labels: &[labels::Label]) -> String {
     labels::spell(labels)
 }

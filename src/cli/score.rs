@@ -22,7 +22,7 @@ pub(super) struct ScoreArgs {
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
     /// Write one JSON object a line: a language model's `logprobs` and `logprob`, a reward model's `rewards` and
-    /// `score`
+    /// `score`, lists of them where the head has several labels
     #[arg(long)]
     json: bool,
 }
@@ -100,6 +100,7 @@ fn object(row: &Row, tokens: &[String], scores: &Scores) -> Value {
     let mut object = match scores {
         Scores::LogProbs(logprobs) => json!({ "logprobs": logprobs, "logprob": logprobs.iter().sum::<f64>() }),
         Scores::Rewards(rewards, score) => json!({ "rewards": rewards, "score": score }),
+        Scores::Labels(rewards, score) => json!({ "rewards": rewards, "score": score }),
     };
     object["response_ids"] = json!(row.response);
     object["tokens"] = json!(tokens);
@@ -111,10 +112,14 @@ fn object(row: &Row, tokens: &[String], scores: &Scores) -> Value {
 
 /// The whole response's number, then each token with its own.
 fn shown(tokens: &[String], scores: &Scores) -> String {
-    let (whole, each) = match scores {
-        Scores::LogProbs(logprobs) => (logprobs.iter().sum::<f64>(), logprobs),
-        Scores::Rewards(rewards, score) => (*score, rewards),
+    let short = |values: &[f64]| values.iter().map(|value| format!("{value:.2}")).collect::<Vec<_>>().join(" ");
+    let (whole, each): (String, Vec<String>) = match scores {
+        Scores::LogProbs(logprobs) => {
+            (format!("{:9.3}", logprobs.iter().sum::<f64>()), logprobs.iter().map(|x| short(&[*x])).collect())
+        }
+        Scores::Rewards(rewards, score) => (format!("{score:9.3}"), rewards.iter().map(|x| short(&[*x])).collect()),
+        Scores::Labels(labels, whole) => (short(whole), labels.iter().map(|token| short(token)).collect()),
     };
-    let each = tokens.iter().zip(each).map(|(token, value)| format!("{}({value:.2})", token.trim()));
-    format!("{whole:9.3}  {}", each.collect::<Vec<_>>().join(" "))
+    let each = tokens.iter().zip(each).map(|(token, values)| format!("{}({values})", token.trim()));
+    format!("{whole}  {}", each.collect::<Vec<_>>().join(" "))
 }

@@ -11,7 +11,7 @@ use super::output::Failure;
 use super::{StoreArgs, inspect};
 use crate::compute::DeviceName;
 use crate::model::pretrained::CONFIG;
-use crate::stage::Opened;
+use crate::stage::{Opened, Part};
 use crate::store::{Artefact, Key, Lookup, Store};
 
 /// The model, for every command that uses one.
@@ -19,19 +19,30 @@ use crate::store::{Artefact, Key, Lookup, Store};
 pub(super) struct ModelArgs {
     /// A stage's label, the first digits of a key, the folder of a result, or a checkpoint folder with a `config.json`
     #[arg(long, value_name = "KEY-OR-LABEL-OR-DIR")]
-    model: String,
+    pub(super) model: String,
     /// Where a checkpoint folder is computed; a result says itself
     #[arg(long, value_name = "NAME", default_value = "auto")]
-    device: DeviceName,
+    pub(super) device: DeviceName,
     #[command(flatten)]
-    store: StoreArgs,
+    pub(super) store: StoreArgs,
 }
 
 impl ModelArgs {
     pub(super) fn open(&self) -> Result<Opened, Failure> {
+        self.open_part(Part::Main)
+    }
+
+    /// One of a result's networks; a folder has one only.
+    pub(super) fn open_part(&self, part: Part) -> Result<Opened, Failure> {
         let dir = Path::new(&self.model);
         let refused = |error: anyhow::Error| Failure::usage(format!("`{}`: {error:#}", self.model));
         if dir.join(CONFIG).is_file() {
+            if part != Part::Main {
+                return Err(Failure::usage(format!(
+                    "`{}`: expected a result of a run, found a checkpoint folder",
+                    self.model
+                )));
+            }
             return Opened::checkpoint(dir, self.device).map_err(refused);
         }
         let (store, artefact) = if dir.is_dir() {
@@ -41,7 +52,7 @@ impl ModelArgs {
             let artefact = inspect::find(&store, &self.model)?;
             (store, artefact)
         };
-        Opened::open(&store, &artefact).map_err(refused)
+        Opened::open(&store, &artefact, part).map_err(refused)
     }
 }
 

@@ -4,13 +4,16 @@
 //! `text`, comparing an original with its edit to `labels`.
 
 pub mod annotations;
+pub mod hub;
+pub mod prompt;
 pub mod qa_feedback;
 pub mod records;
 pub mod world;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use hf_hub::RepoType;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +25,13 @@ use crate::units::Count;
 pub struct Config {
     /// The dataset's file, relative to the recipe (or to the working directory when given by `--set`).
     pub path: PathBuf,
+    /// A dataset repository of the Hugging Face hub, `organisation/name`: `path` is then a file or pattern in it, or `.` for
+    /// all files of rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<String>,
+    /// A branch, tag or commit of that repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// How to read the file.
     pub format: Format,
     /// Seed of everything that is drawn while reading: generated records, shuffling, splits.
@@ -223,6 +233,24 @@ pub struct Skipped {
     pub message: String,
 }
 
+impl Config {
+    /// Where its files are, fetched first where that is a repository.
+    ///
+    /// # Errors
+    /// When the repository cannot be had.
+    pub fn source(&self) -> Result<PathBuf> {
+        let Some(name) = &self.hub else { return Ok(self.path.clone()) };
+        let pattern = glob::Pattern::new(&self.path.to_string_lossy()).context("`dataset.path`")?;
+        let all = self.path.as_os_str() == ".";
+        let wanted = |file: &Path| records::files::has_rows(file) && (all || pattern.matches_path(file));
+        let repository = hub::Repository::new(name, RepoType::Dataset, self.revision.as_deref());
+        let folder = repository
+            .files(wanted)
+            .with_context(|| format!("cannot get the dataset `{name}` of the Hugging Face hub"))?;
+        Ok(if all { folder } else { folder.join(&self.path) })
+    }
+}
+
 /// Reads the dataset that `config` names.
 ///
 /// The same configuration gives the same dataset, and a larger count a longer list with the same beginning.
@@ -233,6 +261,6 @@ pub fn read(config: &Config) -> Result<Dataset> {
     match config.format {
         Format::World => world::World::load(&config.path)?.dataset(config),
         Format::QaFeedback => qa_feedback::read(config),
-        Format::Records => records::read(config),
+        Format::Records => records::read(config, &prompt::Shown::default()),
     }
 }

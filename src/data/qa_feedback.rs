@@ -270,6 +270,8 @@ mod tests {
             max_prompt_tokens: count(10),
             max_response_tokens: count(10),
             records: None,
+            hub: None,
+            revision: None,
         }
     }
 

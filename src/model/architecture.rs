@@ -85,6 +85,8 @@ pub struct Rope {
     pub dims: usize,
     /// How the wavelengths depart from those that were trained first.
     pub scaling: Scaling,
+    /// Turned queries and keys are multiplied by this.
+    pub attention_factor: f64,
 }
 
 /// How wavelengths are stretched for longer contexts.
@@ -111,6 +113,24 @@ pub enum Scaling {
         high: f64,
         /// Positions of the first training.
         original: f64,
+    },
+    /// Dimensions up to `low` not at all, from `high` on by `factor`, a ramp in between [YARN].
+    Yarn {
+        /// By how much.
+        factor: f64,
+        /// Where the ramp begins.
+        low: f64,
+        /// Where it ends.
+        high: f64,
+    },
+    /// Every dimension by a factor of its own, others for sequences longer than `original` positions [LONGROPE].
+    Long {
+        /// Up to `original` positions.
+        short: Vec<f64>,
+        /// Beyond.
+        long: Vec<f64>,
+        /// Positions of the first training.
+        original: usize,
     },
 }
 
@@ -245,8 +265,7 @@ impl Architecture {
                 parts.push(((role, true), [1, columns]));
             }
         };
-        let norm_bias = self.norm == Norm::Layer;
-        let sandwich = self.block == Block::Sandwich;
+        let (norm_bias, sandwich) = (self.norm == Norm::Layer, self.block == Block::Sandwich);
         add(Role::AttentionNorm, [1, h], norm_bias);
         add(Role::Query, [h, q], self.biases.qkv);
         add(Role::Key, [h, kv], self.biases.qkv);
@@ -349,7 +368,12 @@ impl From<&Config> for Architecture {
             norm: Norm::Rms,
             norm_eps: config.rms_norm_eps.get(),
             positions: Positions::Rotary {
-                global: Rope { theta: config.rope_theta.get(), dims: head_dim, scaling: Scaling::None },
+                global: Rope {
+                    theta: config.rope_theta.get(),
+                    dims: head_dim,
+                    scaling: Scaling::None,
+                    attention_factor: 1.0,
+                },
                 local: None,
             },
             block: Block::Sequential,

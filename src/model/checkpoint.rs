@@ -139,7 +139,7 @@ impl Learner {
                 .find(|(file, _)| file.starts_with(prefix))
                 .with_context(|| format!("checkpoint has no `{prefix}`"))
         };
-        let model = Model::from_bytes(&find(&format!("{name}.safetensors"))?.1, &self.model.config, device)?;
+        let model = self.model.with_weights(&find(&format!("{name}.safetensors"))?.1)?;
         let prefix = format!("{name}-adamw-");
         let (file, bytes) = find(&prefix)?;
         let step = file

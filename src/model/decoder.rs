@@ -9,7 +9,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
-use super::architecture::{Architecture, Head, Norm, Part, Positions};
+use super::adapter::Adapter;
+use super::architecture::{Architecture, Norm, Part, Positions};
 use super::layer::{Cached, Layer, Views, layer_norm};
 use super::{Batch, Config};
 use crate::compute::fused::{self, matmul, rms_norm};
@@ -19,8 +20,11 @@ use crate::compute::fused::{self, matmul, rms_norm};
 pub struct Model {
     /// What it is made of.
     pub config: Architecture,
-    /// Embeddings, the layers, final norm, head. Linear layers are `[inputs, outputs]`, norms and biases `[1, n]`.
+    /// What is trained: embeddings, the layers, final norm, head; of an adapted model the adapters, and its head if that is
+    /// its own. Linear layers are `[inputs, outputs]`, norms and biases `[1, n]`.
     pub weights: Vec<Tensor<2>>,
+    /// What an adapted model is built on.
+    pub adapter: Option<Adapter>,
 }
 
 /// Keys and values of the tokens seen so far, one pair a layer, each `[B, kv heads, capacity, head_dim]`.
@@ -57,7 +61,7 @@ impl Model {
                 }
             })
             .collect();
-        Self { config, weights }
+        Self { config, weights, adapter: None }
     }
 
     /// The same trunk under a new head of `outputs` columns, drawn from N(0, `std`); zero for `std` zero.
@@ -70,33 +74,32 @@ impl Model {
         } else {
             normal(&mut ChaCha8Rng::seed_from_u64(seed), shape, std, &device)
         };
-        let trunk = &self.weights[..self.weights.len() - self.config.head_weights()];
-        let weights = trunk.iter().cloned().chain([head]).collect();
-        Self { config: self.config.headed(), weights }
+        if let Some(adapter) = &self.adapter {
+            return self.adapter_headed(adapter, head);
+        }
+        let weights = self.trunk().iter().cloned().chain([head]).collect();
+        Self { config: self.config.headed(), weights, adapter: None }
     }
 
-    /// The names of this model's weights, in order.
+    /// The names of the weights that are trained, in order.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        self.config.shapes(self.vocab_size(), self.outputs()).into_iter().map(|(name, _)| name).collect()
+        self.shapes().into_iter().map(|(name, _)| name).collect()
     }
 
     /// Ids that the embedding knows, V.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
-        self.weights[0].dims()[0]
+        self.trunk()[0].dims()[0]
     }
 
     /// Columns of the head.
     #[must_use]
     pub fn outputs(&self) -> usize {
-        match self.config.head {
-            Head::Tied => self.vocab_size(),
-            Head::Linear | Head::Biased => self.weights.last().map_or(0, |head| head.dims()[1]),
-        }
+        self.head().first().map_or_else(|| self.vocab_size(), |head| head.dims()[1])
     }
 
-    /// Numbers in all weights.
+    /// Numbers in all weights that are trained.
     #[must_use]
     pub fn parameters(&self) -> usize {
         self.weights.iter().map(|w| w.dims().iter().product::<usize>()).sum()
@@ -105,14 +108,14 @@ impl Model {
     /// Where the weights live.
     #[must_use]
     pub fn device(&self) -> Device {
-        self.weights[0].device()
+        self.trunk()[0].device()
     }
 
-    /// The same model with gradients recorded for every weight.
+    /// The same model with gradients recorded for every weight that is trained.
     #[must_use]
     pub fn tracked(&self) -> Self {
         let weights = self.weights.iter().map(|w| w.clone().autodiff().require_grad()).collect();
-        Self { config: self.config.clone(), weights }
+        Self { weights, ..self.clone() }
     }
 
     /// Hidden states after the final norm at every position.
@@ -162,11 +165,12 @@ impl Model {
     pub fn project(&self, hidden: Tensor<3>) -> Tensor<3> {
         let [b, n, h] = hidden.dims();
         let hidden = hidden.reshape([b * n, h]);
-        let last = self.weights.len() - 1;
-        let outputs = match self.config.head {
-            Head::Tied => matmul(hidden, self.weights[0].clone().transpose()),
-            Head::Linear => matmul(hidden, self.weights[last].clone()),
-            Head::Biased => matmul(hidden, self.weights[last - 1].clone()) + self.weights[last].clone(),
+        let outputs = match self.head() {
+            [] => matmul(hidden, self.trunk()[0].clone().transpose()),
+            [head, biases @ ..] => {
+                let outputs = matmul(hidden, head.clone());
+                biases.iter().fold(outputs, |outputs, bias| outputs + bias.clone())
+            }
         };
         let outputs = match self.config.logit_softcap {
             Some(cap) => (outputs / cap).tanh() * cap,
@@ -211,14 +215,14 @@ impl Model {
         let mut x = self.embedded(ids, positions);
         let views = Views::new(config, positions, bias, &self.device());
         let parts: Vec<Part> = config.layer().into_iter().map(|(part, _)| part).collect();
-        let layers = self.weights[config.embeddings()..].chunks_exact(parts.len()).take(config.num_hidden_layers);
+        let trunk = self.trunk();
+        let layers = trunk[config.embeddings()..].chunks_exact(parts.len()).take(config.num_hidden_layers);
         for (index, weights) in layers.enumerate() {
-            let layer = Layer { config, index, parts: &parts, weights };
+            let layer = Layer { config, index, parts: &parts, weights, adapter: self.layer_adapter(index) };
             let cached =
                 cache.as_deref_mut().map(|cache| Cached { columns: cache.columns, layer: &mut cache.layers[index] });
             x = layer.run(x, views.of(config, index), cached);
         }
-        let trunk = &self.weights[..self.weights.len() - config.head_weights()];
         let normed = match (config.norm, trunk) {
             (Norm::Rms, [.., weight]) => rms_norm(x, weight.clone(), config.norm_eps),
             (Norm::Layer, [.., weight, bias]) => layer_norm(x, weight.clone(), bias.clone(), config.norm_eps),
@@ -229,8 +233,9 @@ impl Model {
 
     fn embedded(&self, ids: &Tensor<2, Int>, positions: &Tensor<2, Int>) -> Tensor<2> {
         let rows = ids.dims().iter().product::<usize>();
-        let x = self.weights[0].clone().select(0, ids.clone().reshape([rows]));
-        let x = match self.config.padding_id.filter(|_| self.weights[0].is_require_grad()) {
+        let trunk = self.trunk();
+        let x = trunk[0].clone().select(0, ids.clone().reshape([rows]));
+        let x = match self.config.padding_id.filter(|_| trunk[0].is_require_grad()) {
             Some(padding) => {
                 let learns_nothing = ids.clone().reshape([rows, 1]).equal_elem(padding).expand([rows, x.dims()[1]]);
                 x.clone().mask_where(learns_nothing.autodiff(), x.detach())
@@ -240,7 +245,7 @@ impl Model {
         let scale = self.config.embedding_scale;
         let x = if scale.to_bits() == 1_f64.to_bits() { x } else { x * scale };
         match self.config.positions {
-            Positions::Learned(_) => x + self.weights[1].clone().select(0, positions.clone().reshape([rows])),
+            Positions::Learned(_) => x + trunk[1].clone().select(0, positions.clone().reshape([rows])),
             Positions::Rotary { .. } => x,
         }
     }

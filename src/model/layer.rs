@@ -3,6 +3,7 @@
 use burn::tensor::activation::{gelu, gelu_approximate, relu, sigmoid, silu, softmax};
 use burn::tensor::{Device, Int, Tensor};
 
+use super::adapter::LayerAdapter;
 use super::architecture::{Activation, Architecture, Block, Part, Positions, Role};
 use super::position::{Rotary, window_bias};
 use crate::compute::fused::{attention, matmul, rms_norm, swiglu};
@@ -70,6 +71,7 @@ pub(super) struct Layer<'a> {
     pub(super) index: usize,
     pub(super) parts: &'a [Part],
     pub(super) weights: &'a [Tensor<2>],
+    pub(super) adapter: Option<LayerAdapter<'a>>,
 }
 
 impl Layer<'_> {
@@ -103,7 +105,12 @@ impl Layer<'_> {
     }
 
     fn linear(&self, role: Role, x: Tensor<2>) -> Tensor<2> {
+        let added = self.adapter.as_ref().and_then(|adapter| adapter.added(role, &x));
         let y = matmul(x, self.own(role));
+        let y = match added {
+            Some(added) => y + added,
+            None => y,
+        };
         match self.weight((role, true)) {
             Some(bias) => y + bias,
             None => y,

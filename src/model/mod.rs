@@ -3,6 +3,7 @@
 //! A model here is a list of weight matrices and pure functions of them: what a trainer optimises, a checkpoint stores
 //! and a test compares is that list. Losses and the order of training are left to the trainers.
 
+pub mod adapter;
 pub mod architecture;
 pub mod batch;
 pub mod bucket;

@@ -18,20 +18,18 @@ impl Rotary {
     pub(super) fn new(rope: &Rope, divisor: f64, positions: &Tensor<2, Int>, device: &Device) -> Self {
         let [b, t] = positions.dims();
         let d = rope.dims;
-        let angles = if let Scaling::Dynamic { factor, original } = rope.scaling {
+        let angles = if depends_on_length(&rope.scaling) {
             let longest: Vec<i64> = positions.clone().max_dim(1).into_data().convert::<i64>().iter().collect();
-            let rows = longest.iter().flat_map(|&last| {
-                let length = usize::try_from(last).unwrap_or(0) + 1;
-                frequencies(stretched(rope.theta, d, factor, original, length), d, &Scaling::None)
-            });
+            let rows = longest.iter().flat_map(|&last| frequencies(rope, usize::try_from(last).unwrap_or(0) + 1));
             let frequencies = Tensor::<3>::from_data(TensorData::new(rows.collect::<Vec<f32>>(), [b, 1, d]), device);
             (positions.clone().reshape([b, t, 1]).float() * frequencies).reshape([b * t, 1, d])
         } else {
-            let frequencies = frequencies(rope.theta, d, &rope.scaling);
             positions.clone().reshape([b * t, 1, 1]).float()
-                * Tensor::<3>::from_data(TensorData::new(frequencies, [1, 1, d]), device)
+                * Tensor::<3>::from_data(TensorData::new(frequencies(rope, 1), [1, 1, d]), device)
         };
         let keys = [angles.clone().cos(), angles.sin()];
+        let factor = rope.attention_factor;
+        let keys = if factor.to_bits() == 1_f64.to_bits() { keys } else { keys.map(|x| x * factor) };
         let queries = keys.clone().map(|x| x / divisor);
         Self { keys, queries, divisor }
     }
@@ -58,20 +56,36 @@ fn turn(x: Tensor<3>, [cos, sin]: &[Tensor<3>; 2], rest: impl Fn(Tensor<3>) -> T
     Tensor::cat(vec![rotate(x.narrow(2, 0, turned), cos, sin), others], 2)
 }
 
-/// Radians a position of every dimension, both halves alike.
-fn frequencies(theta: f64, d: usize, scaling: &Scaling) -> Vec<f32> {
-    let frequency = |i: usize| theta.powf(-2.0 * ((i % (d / 2)) as f64) / d as f64);
-    (0..d).map(|i| scaled(frequency(i), scaling) as f32).collect()
+/// Whether a row's wavelengths follow from how long it is.
+const fn depends_on_length(scaling: &Scaling) -> bool {
+    matches!(scaling, Scaling::Dynamic { .. } | Scaling::Long { .. })
 }
 
-fn scaled(frequency: f64, scaling: &Scaling) -> f64 {
+/// Radians a position of every dimension of a sequence of `length` tokens, both halves alike.
+fn frequencies(rope: &Rope, length: usize) -> Vec<f32> {
+    let half = rope.dims / 2;
+    let theta = match rope.scaling {
+        Scaling::Dynamic { factor, original } => stretched(rope.theta, rope.dims, factor, original, length),
+        _ => rope.theta,
+    };
+    let frequency = |i: usize| theta.powf(-((i % half) as f64) / half as f64);
+    (0..rope.dims).map(|i| scaled(frequency(i), i % half, &rope.scaling, length) as f32).collect()
+}
+
+fn scaled(frequency: f64, dimension: usize, scaling: &Scaling, length: usize) -> f64 {
+    let mixed = |factor: f64, kept: f64| frequency / factor * (1.0 - kept) + frequency * kept;
     match *scaling {
         Scaling::None | Scaling::Dynamic { .. } => frequency,
         Scaling::Linear(factor) => frequency / factor,
         Scaling::Llama3 { factor, low, high, original } => {
             let turns = original * frequency / std::f64::consts::TAU;
-            let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
-            frequency / factor * (1.0 - kept) + frequency * kept
+            mixed(factor, ((turns - low) / (high - low)).clamp(0.0, 1.0))
+        }
+        Scaling::Yarn { factor, low, high } => {
+            mixed(factor, 1.0 - ((dimension as f64 - low) / (high - low)).clamp(0.0, 1.0))
+        }
+        Scaling::Long { ref short, ref long, original } => {
+            frequency / if length > original { long } else { short }[dimension]
         }
     }
 }

@@ -72,6 +72,20 @@ impl Model {
         for ((name, shape), weight) in config.shapes(weights[0].dims()[0], outputs).iter().zip(&weights) {
             ensure!(weight.dims() == *shape, "tensor `{name}`: expected shape {shape:?}, found {:?}", weight.dims());
         }
-        Ok(Self { config, weights })
+        Ok(Self { config, weights, adapter: None })
+    }
+
+    /// This model with the weights that [`Self::to_bytes`] of one like it gave.
+    ///
+    /// # Errors
+    /// When the tensors are not those that are trained here: each disagreement is named.
+    pub fn with_weights(&self, bytes: &[u8]) -> Result<Self> {
+        let shapes = self.shapes();
+        let names: Vec<String> = shapes.iter().map(|(name, _)| name.clone()).collect();
+        let weights = from_bytes(bytes, &names, &self.device())?;
+        for ((name, shape), weight) in shapes.iter().zip(&weights) {
+            ensure!(weight.dims() == *shape, "tensor `{name}`: expected shape {shape:?}, found {:?}", weight.dims());
+        }
+        Ok(Self { weights, ..self.clone() })
     }
 }

@@ -140,7 +140,8 @@ impl<'s> Check<'s> {
             let word = key.get_ref();
             meant.extend(did_you_mean(word, known.iter().copied()));
             let message = format!("unknown key `{word}` in {}", table_name(path));
-            self.report(&key.span(), message, suggestion(word, &known), path);
+            let label = out_of_scope(word).map_or_else(|| suggestion(word, &known), str::to_owned);
+            self.report(&key.span(), message, label, path);
             table.remove(word.as_ref());
         }
         for key in node.required() {
@@ -325,6 +326,15 @@ fn missing(path: &[String], parent: &[String], child: Node) -> (String, String) 
     }
     let label = format!("needs `{key}`: {}", child.type_text());
     (format!("missing key `{key}` in {}", table_name(parent)), label)
+}
+
+/// Why there is no such key, where people look for it.
+fn out_of_scope(word: &str) -> Option<&'static str> {
+    let quantised =
+        ["load_in_4bit", "load_in_8bit", "qlora", "quantization", "quantization_config", "bits", "bnb_4bit_quant_type"];
+    quantised.contains(&word).then_some(
+        "QLoRA is out of scope: a base is kept in `f32`; `[policy.lora]` without quantisation trains adapters on it",
+    )
 }
 
 /// A dotted key as a path.

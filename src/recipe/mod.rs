@@ -57,6 +57,9 @@ pub struct Recipe {
     pub shards: Count,
     /// Prompts, demonstrations, splits.
     pub dataset: data::Config,
+    /// How a record becomes what the model is shown.
+    #[serde(default, skip_serializing_if = "data::prompt::Config::is_default")]
+    pub prompt: data::prompt::Config,
     /// How text becomes token ids.
     pub tokenizer: text::Config,
     /// The decoder's architecture, where it is made anew.
@@ -107,7 +110,14 @@ pub struct Recipe {
 impl Recipe {
     /// The files that it names, by key.
     pub fn files_mut(&mut self) -> Vec<(String, &mut PathBuf)> {
-        let mut files = vec![("dataset.path".to_owned(), &mut self.dataset.path)];
+        // What lies in a repository is no file of this machine.
+        let mut files = Vec::new();
+        if self.dataset.hub.is_none() {
+            files.push(("dataset.path".to_owned(), &mut self.dataset.path));
+        }
+        if let Some(data::prompt::Template::File(path)) = &mut self.prompt.template {
+            files.push(("prompt.template".to_owned(), path));
+        }
         if let text::Config::File(file) = &mut self.tokenizer {
             files.push(("tokenizer.file.path".to_owned(), &mut file.path));
         }

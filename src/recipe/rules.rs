@@ -90,6 +90,7 @@ pub fn judge(recipe: &Recipe, verdict: &mut Verdict) {
         heads(model, verdict);
     }
     origin(recipe, verdict);
+    prompts(recipe, verdict);
     sources(recipe, verdict);
     annotation::judge(recipe, verdict);
     ppo_steps(&recipe.ppo, verdict);
@@ -216,6 +217,20 @@ fn origin(recipe: &Recipe, verdict: &mut Verdict) {
     verdict.require(start.revision.is_none() || start.hub.is_some(), "`revision` needs `hub`", &keys);
     let keys = [("tokenizer", text("expected `[tokenizer.policy]`")), ("policy", text("has a tokenizer of its own"))];
     verdict.require(own, "a checkpoint is read with its own tokenizer", &keys);
+}
+
+/// Templates are for rows of files, chat templates come with checkpoints, repositories hold rows.
+fn prompts(recipe: &Recipe, verdict: &mut Verdict) {
+    let records = recipe.dataset.format == Format::Records;
+    let keys = [("prompt", text("")), ("dataset.format", text("expected `records`"))];
+    verdict.require(records || recipe.prompt.is_default(), "`[prompt]` needs rows of files", &keys);
+    let keys = [("prompt.chat", text("whose chat template?"))];
+    verdict.require(!recipe.prompt.chat || recipe.policy.is_some(), "`prompt.chat` needs a `[policy]`", &keys);
+    let keys = [("dataset.hub", text("")), ("dataset.format", text("expected `records`"))];
+    verdict.require(records || recipe.dataset.hub.is_none(), "a repository of the hub holds rows of files", &keys);
+    let keys = [("dataset.revision", text("of which repository?"))];
+    let one = recipe.dataset.revision.is_none() || recipe.dataset.hub.is_some();
+    verdict.require(one, "`revision` needs `hub`", &keys);
 }
 
 /// Annotators and judges that look at facts need a world; what comes with a dataset does not come with a world.

@@ -14,7 +14,7 @@ use crate::model::checkpoint::Checkpoints;
 use crate::model::descent::{Schedule, descend};
 use crate::model::gradient::{Share, gradients};
 use crate::model::{Model, Pair, bucket};
-use crate::sft::Order;
+use crate::sft::{Order, noise, numbered};
 
 /// What a reward model learns from.
 #[derive(Clone, Copy, Debug)]
@@ -118,8 +118,9 @@ fn learn<E: Example>(
         let padding = bucket::padding(shards.iter().map(|shard| shard.iter().flat_map(|example| example.rows())));
         let tokens: usize =
             shards.iter().flatten().flat_map(|example| example.rows()).map(|row| row.response.len()).sum();
-        let outcome = gradients(model, &shards, crew, |model, shard| {
-            let (loss, correct) = E::loss(task.kind, model, shard, &totals, task.pad, &device);
+        let outcome = gradients(model, &numbered(shards), crew, |model, (number, shard)| {
+            let model = model.noisy(noise(task.seed, step, *number));
+            let (loss, correct) = E::loss(task.kind, &model, shard, &totals, task.pad, &device);
             Share { loss, sums: [correct] }
         });
         let accuracy = outcome.sums[0] / E::judged(&totals);

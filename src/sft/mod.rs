@@ -65,13 +65,26 @@ pub fn train(
         let tokens = rows.iter().map(|row| row.response.len()).sum::<usize>() as f64;
         let shards = bucket::shards(rows, task.shards, |row| bucket::tokens(*row));
         let padding = bucket::padding(shards.iter().map(|rows| rows.iter().copied()));
-        let outcome = gradients(model, &shards, crew, |model, rows| {
+        let outcome = gradients(model, &numbered(shards), crew, |model, (shard, rows)| {
+            let model = model.noisy(noise(task.seed, step, *shard));
             let batch = Batch::new(rows, task.pad, &device);
             let nll = model.log_probs(&batch, 1.0).neg() * batch.response_mask;
             Share { loss: nll.sum() / tokens, sums: [] }
         });
         (outcome, [("tokens", tokens), ("padding", padding)])
     })
+}
+
+/// Items with their numbers.
+#[must_use]
+pub fn numbered<T>(items: Vec<T>) -> Vec<(u64, T)> {
+    (0..).zip(items).collect()
+}
+
+/// The seed of what is dropped in one shard of a step: a function of what it is for, so that it needs no storing.
+#[must_use]
+pub const fn noise(seed: u64, step: usize, shard: u64) -> u64 {
+    seed ^ ((step as u64) << 16 | shard).wrapping_add(1).rotate_left(24)
 }
 
 /// The order in which examples are seen: every epoch a new permutation, a function of (seed, epoch) alone.

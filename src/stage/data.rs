@@ -7,9 +7,12 @@ use serde_json::{Value, json};
 
 use super::execute::Inputs;
 use super::node::Node;
-use crate::data::{Format, qa_feedback, read, records, world::World};
+use super::policy::fallback;
+use crate::data::{Format, prompt, qa_feedback, read, records, world::World};
+use crate::model::pretrained::read_config;
 use crate::recipe::Recipe;
 use crate::store::Workspace;
+use crate::text::{ChatTemplate, Folder};
 
 pub(super) const VERSION: u32 = 1;
 
@@ -18,13 +21,19 @@ const WORLD: &str = "world.toml";
 
 /// The table without its path: where a file lies is not what it holds.
 pub(super) fn config(recipe: &Recipe) -> Result<Value> {
-    let path = &recipe.dataset.path;
     let mut hasher = blake3::Hasher::new();
-    for file in records::files::expand(path)? {
+    for file in records::files::expand(&recipe.dataset.source()?)? {
         hasher
             .update_reader(File::open(&file).with_context(|| format!("cannot read dataset `{}`", file.display()))?)?;
     }
     let mut config = json!(recipe.dataset);
+    for key in ["hub", "revision"] {
+        config.as_object_mut().and_then(|table| table.remove(key));
+    }
+    if !recipe.prompt.is_default() {
+        let template = recipe.prompt.template.as_ref().map(prompt::Template::text).transpose()?;
+        config["prompt"] = json!({ "template": template, "chat": chat(recipe)?.map(|chat| chat.source().to_owned()) });
+    }
     config["path"] = json!(hasher.finalize().to_hex().as_str());
     // What this format's reader brings has grown since its results were first stored; the others' has not.
     if recipe.dataset.format == Format::QaFeedback {
@@ -39,11 +48,24 @@ pub(super) fn config(recipe: &Recipe) -> Result<Value> {
     Ok(config)
 }
 
+/// The chat template that prompts are shown by.
+fn chat(recipe: &Recipe) -> Result<Option<ChatTemplate>> {
+    let Some(start) = recipe.policy.as_ref().filter(|_| recipe.prompt.chat) else { return Ok(None) };
+    let folder = start.folder()?;
+    let chat = Folder::open(&folder, fallback(&read_config(&folder)?)?)?.chat;
+    let chat = chat.with_context(|| format!("`prompt.chat` needs a chat template, `{}` has none", folder.display()))?;
+    Ok(Some(chat))
+}
+
 pub(super) fn run(recipe: &Recipe, node: &Node, workspace: &Workspace) -> Result<()> {
     // Of several files no copies are kept: what was submitted must still be there.
     let (found, expected) = (&config(recipe)?["path"], &node.config["path"]);
     ensure!(found == expected, "dataset `{}` was changed since the run was submitted", recipe.dataset.path.display());
-    let dataset = read(&recipe.dataset)?;
+    let dataset = if recipe.dataset.format == Format::Records {
+        records::read(&recipe.dataset, &prompt::Shown::new(&recipe.prompt, chat(recipe)?)?)?
+    } else {
+        read(&recipe.dataset)?
+    };
     workspace.write_jsonl("demonstrations.jsonl", &dataset.demonstrations)?;
     workspace.write_jsonl("train.jsonl", &dataset.train)?;
     workspace.write_jsonl("validation.jsonl", &dataset.validation)?;

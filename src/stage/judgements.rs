@@ -86,7 +86,11 @@ impl<'a> Judge<'a> {
                 Self::Oracle(Box::new(world(inputs)?.context("an oracle needs a world; the dataset is none")?))
             }
             judge::Config::RewardModel(_) => {
-                let model = Box::new(reward::load(inputs.artefact("judge")?, &config.setting)?);
+                let model = Box::new(reward::load(
+                    inputs.artefact("judge")?,
+                    &config.setting,
+                    config.setting.base(inputs)?.as_ref(),
+                )?);
                 Self::RewardModel { model, tokenizer, setting: &config.setting }
             }
         })

@@ -15,6 +15,7 @@ pub mod work;
 mod annotator;
 mod data;
 mod edits;
+mod export;
 mod judgements;
 mod labels;
 mod merge;
@@ -36,7 +37,7 @@ use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use opened::{Opened, Scores};
+pub use opened::{Opened, Part, Scores};
 pub use plan::{plan, plan_recipe};
 pub use policy::{Policy, tokenizer as tokenizer_of};
 pub use report::{partial_report, sweep_report};

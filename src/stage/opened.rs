@@ -3,7 +3,7 @@
 //! Architecture, tokenizer and lengths are those that its stage ran with, or what the folder says. Reading prompts and
 //! showing numbers is the commands'.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
@@ -12,11 +12,13 @@ use serde_json::Value;
 use super::execute::Inputs;
 use super::node::Stage;
 use super::policy::Setting;
-use super::reward;
+use super::{ppo, reward};
 use crate::compute::{Crew, DeviceName};
 use crate::data::Response;
+use crate::model::adapter;
 use crate::model::generate::{Sampling, Stops, sample_until};
-use crate::model::pretrained::{self, Description, Purpose, ids};
+use crate::model::pretrained::{self, Description, Origin, Purpose, ids};
+use crate::model::weights::host;
 use crate::model::{Batch, Model, Pair, bucket};
 use crate::reward::score::{RewardModel, ragged};
 use crate::reward::{Kind, PairSource, Sequence, TokenLoss};
@@ -39,11 +41,26 @@ pub struct Opened {
     max_prompt: Option<usize>,
     max_response: usize,
     crew: Crew,
+    origin: Source,
+}
+
+/// Where a network comes from, as far as a folder for others needs it.
+pub(super) struct Source {
+    /// The `config.json` of the network.
+    pub(super) config: Value,
+    /// The folder with the tokenizer's files.
+    pub(super) texts: PathBuf,
+    /// Whether these were written by this program, without the files beside them.
+    pub(super) fresh: bool,
+    /// The adapters that were trained.
+    pub(super) lora: Option<adapter::Config>,
 }
 
 enum Network {
     Language(Model),
     Reward(RewardModel),
+    /// A classifier whose labels are no rewards, or a value model; whether a sequence's numbers are those at its last token.
+    Labels(Model, bool),
 }
 
 /// What a network says of one response's tokens.
@@ -53,14 +70,27 @@ pub enum Scores {
     LogProbs(Vec<f64>),
     /// Each token's raw reward, and the score that the training loss compares.
     Rewards(Vec<f64>, f64),
+    /// Each token's numbers, one a label, and those of the whole: at the last token, or the mean.
+    Labels(Vec<Vec<f64>>, Vec<f64>),
+}
+
+/// Which network of a result is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The one that the stage is for.
+    Main,
+    /// The value model that PPO trained beside the policy.
+    Value,
+    /// The adapters alone, on the network that they were trained on.
+    Adapter,
 }
 
 impl Opened {
     /// Opens the result of an `sft`, `ppo` or `reward` stage.
     ///
     /// # Errors
-    /// When it is another stage's result, its tokenizer is not in `store`, or a file does not fit.
-    pub fn open(store: &Store, artefact: &Artefact) -> Result<Self> {
+    /// When it is another stage's result, has no such part, its tokenizer is not in `store`, or a file does not fit.
+    pub fn open(store: &Store, artefact: &Artefact, part: Part) -> Result<Self> {
         let manifest = &artefact.manifest;
         let stage = manifest.stage.as_str();
         let is = |wanted: Stage| stage == wanted.name();
@@ -70,12 +100,35 @@ impl Opened {
         );
         let setting = Setting::deserialize(&manifest.config["setting"])
             .with_context(|| format!("config of `{stage}` result `{}`", manifest.key))?;
-        let inputs = Inputs::new(vec![("tokenizer".to_owned(), input(store, artefact, Stage::Tokenizer)?)]);
+        let texts = input(store, artefact, Stage::Tokenizer.name(), Stage::Tokenizer)?;
+        let inputs = Inputs::new(vec![("tokenizer".to_owned(), texts)]);
         let tokenizer = setting.tokenizer(&inputs)?;
-        let network = if is(Stage::Reward) {
-            Network::Reward(reward::load(artefact, &setting)?)
-        } else {
-            Network::Language(setting.model(artefact)?)
+        let lora = match &setting.model {
+            Origin::Pretrained(base) => base.lora.clone(),
+            Origin::Fresh(_) => None,
+        };
+        let base = match lora.as_ref().filter(|_| !is(Stage::Sft)) {
+            Some(_) => Some(setting.model(&input(store, artefact, "reference", Stage::Sft)?)?),
+            None => None,
+        };
+        let network = match part {
+            Part::Value => {
+                ensure!(is(Stage::Ppo), "expected a result of `ppo`, which has a value model, found one of `{stage}`");
+                Network::Labels(setting.headed(artefact, ppo::VALUE, 1, base.as_ref())?, false)
+            }
+            Part::Adapter if is(Stage::Sft) => Network::Language(setting.sft_adapter(artefact)?),
+            Part::Main | Part::Adapter if is(Stage::Reward) => {
+                Network::Reward(reward::load(artefact, &setting, base.as_ref())?)
+            }
+            Part::Main if is(Stage::Sft) => Network::Language(setting.model(artefact)?),
+            Part::Main | Part::Adapter => Network::Language(setting.trained(artefact, base.as_ref())?),
+        };
+        let texts = inputs.artefact("tokenizer")?.dir.clone();
+        let vocab = tokenizer.vocab_size();
+        let positions = setting.max_prompt_tokens + setting.max_response_tokens;
+        let (config, fresh) = match &setting.model {
+            Origin::Fresh(config) => (pretrained::fresh_config(config, vocab, positions), true),
+            Origin::Pretrained(base) => (base.checkpoint.clone(), false),
         };
         let opened = Self {
             network,
@@ -85,11 +138,12 @@ impl Opened {
             max_prompt: Some(setting.max_prompt_tokens),
             max_response: setting.max_response_tokens,
             crew: setting.crew(),
+            origin: Source { config, texts, fresh, lora },
         };
         opened.checked()
     }
 
-    /// Opens the checkpoint folder `dir` on `device`: a language model, or a reward model with one output.
+    /// Opens the checkpoint folder `dir` on `device`: a language model, a reward model, or another classifier.
     ///
     /// # Errors
     /// When the folder is incomplete, or its architecture, a key of its config or its head is not supported.
@@ -97,7 +151,6 @@ impl Opened {
         let config = pretrained::read_config(dir)?;
         let shown = || format!("in `{}`", dir.join(pretrained::CONFIG).display());
         let description = pretrained::describe(&config).with_context(shown)?;
-        let kind = kind(&description)?;
         let generation = generation_config(dir)?;
         let ends =
             ids(&generation, "eos_token_id")?.map_or_else(|| ids(&config, "eos_token_id"), |ids| Ok(Some(ids)))?;
@@ -105,19 +158,16 @@ impl Opened {
         let fallback = Fallback { eos: ends.as_ref().and_then(|ids| ids.first().copied()), pad };
         let Folder { tokenizer, chat } = Folder::open(dir, fallback)?;
         let model = pretrained::load(dir, &description, &device.open()?)?;
-        let network = match kind {
-            Some(kind) => Network::Reward(RewardModel::new(kind, model)),
-            None => Network::Language(model),
-        };
         let max_new = generation.get("max_new_tokens").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
         let opened = Self {
-            network,
+            network: network(&description, model)?,
             ends: ends.unwrap_or_else(|| vec![tokenizer.eos()]),
             tokenizer,
             chat,
             max_prompt: None,
             max_response: max_new.unwrap_or(MAX_NEW),
             crew: Crew::new(std::thread::available_parallelism().map_or(1, usize::from)),
+            origin: Source { config, texts: dir.to_owned(), fresh: false, lora: None },
         };
         opened.checked()
     }
@@ -143,10 +193,25 @@ impl Opened {
         self.chat.as_ref()
     }
 
-    const fn model(&self) -> &Model {
+    pub(super) const fn model(&self) -> &Model {
         match &self.network {
-            Network::Language(model) => model,
+            Network::Language(model) | Network::Labels(model, _) => model,
             Network::Reward(reward) => &reward.model,
+        }
+    }
+
+    pub(super) const fn origin(&self) -> &Source {
+        &self.origin
+    }
+
+    /// What its head is for.
+    pub(super) const fn purpose(&self) -> Purpose {
+        match &self.network {
+            Network::Language(_) => Purpose::Language,
+            Network::Reward(RewardModel { kind: Kind::Sequence(_), .. }) | Network::Labels(_, true) => {
+                Purpose::Sequence
+            }
+            Network::Reward(_) | Network::Labels(_, false) => Purpose::Token,
         }
     }
 
@@ -232,23 +297,44 @@ impl Opened {
                 let scored = rewards.into_iter().map(|row| (reward.kind.score(&row), row));
                 scored.map(|(score, row)| Scores::Rewards(row, score)).collect()
             }
+            Network::Labels(model, last) => bucket::map(rows, crew, |rows| {
+                let batch = Batch::new(rows, pad, &model.device());
+                labelled(&host(&model.at_response(&batch)), &batch, model.outputs(), *last)
+            }),
         })
     }
 }
 
-/// How a checkpoint's head is read as rewards; none for a language model. A sequence classifier's score is the one at the
-/// last token, a token classifier's the mean; two labels are those of a `tlcr` reward model.
-fn kind(description: &Description) -> Result<Option<Kind>> {
+/// What the outputs at a batch's response tokens, one a label, say of each row.
+fn labelled(outputs: &[f32], batch: &Batch, labels: usize, last: bool) -> Vec<Scores> {
+    let rows = outputs.chunks_exact(batch.response_columns * labels).zip(&batch.lengths);
+    let row = |(outputs, &length): (&[f32], &usize)| {
+        let wide = |token: &[f32]| token.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
+        let tokens: Vec<Vec<f64>> = outputs.chunks_exact(labels).take(length).map(wide).collect();
+        let mean = |label: usize| tokens.iter().map(|token| token[label]).sum::<f64>() / length.max(1) as f64;
+        let whole = match tokens.last() {
+            Some(token) if last => token.clone(),
+            _ => (0..labels).map(mean).collect(),
+        };
+        Scores::Labels(tokens, whole)
+    };
+    rows.map(row).collect()
+}
+
+/// How a checkpoint's head is read. One label is a reward: a sequence classifier's score is the one at the last token, a
+/// token classifier's the mean. Two labels that say so are those of a `tlcr` reward model.
+fn network(description: &Description, model: Model) -> Result<Network> {
     let token = |loss: TokenLoss| -> Result<Kind> {
         Ok(serde_json::from_value(serde_json::json!({ "token": { "loss": loss } }))?)
     };
-    Ok(match (description.purpose, description.outputs) {
-        (Purpose::Language, _) => None,
-        (Purpose::Sequence, 1) => Some(Kind::Sequence(Sequence { data: PairSource::Preferences })),
-        (Purpose::Token, 1) => Some(token(TokenLoss::PairwiseMean)?),
-        (Purpose::Token, 2) => Some(token(TokenLoss::Tlcr)?),
-        (_, outputs) => bail!("expected a reward head with one label, found {outputs}"),
-    })
+    let kind = match (description.purpose, description.outputs) {
+        (Purpose::Language, _) => return Ok(Network::Language(model)),
+        (Purpose::Sequence, 1) => Kind::Sequence(Sequence { data: PairSource::Preferences }),
+        (Purpose::Token, 1) => token(TokenLoss::PairwiseMean)?,
+        (Purpose::Token, 2) if description.two_sided => token(TokenLoss::Tlcr)?,
+        (purpose, _) => return Ok(Network::Labels(model, purpose == Purpose::Sequence)),
+    };
+    Ok(Network::Reward(RewardModel::new(kind, model)))
 }
 
 /// `generation_config.json`, which may be missing.
@@ -261,11 +347,11 @@ fn generation_config(dir: &Path) -> Result<Value> {
     serde_json::from_str(&text).with_context(|| format!("in `{}`", path.display()))
 }
 
-/// The result of `stage` that `artefact` was made from.
-fn input(store: &Store, artefact: &Artefact, stage: Stage) -> Result<Artefact> {
+/// The result of `stage` that plays `role` for `artefact`.
+fn input(store: &Store, artefact: &Artefact, role: &str, stage: Stage) -> Result<Artefact> {
     let manifest = &artefact.manifest;
-    let (_, key) = manifest.inputs.iter().find(|(role, _)| role == stage.name()).with_context(|| {
-        format!("expected an input `{stage}` of `{}` result `{}`, found none", manifest.stage, manifest.key)
+    let (_, key) = manifest.inputs.iter().find(|(known, _)| known == role).with_context(|| {
+        format!("expected an input `{role}` of `{}` result `{}`, found none", manifest.stage, manifest.key)
     })?;
     match store.find(stage.name(), key) {
         Lookup::Found(found) => Ok(found),

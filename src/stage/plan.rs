@@ -127,6 +127,11 @@ impl Planner<'_> {
         let (source, templates) = (recipe.preferences.deciding(), self.templates.preferences.clone());
         let config = preferences::Config { source, budget, skip, seed, setting: self.setting.clone(), templates };
         let from = match recipe.preferences {
+            recipe::PreferenceSource::Simulated(_) | recipe::PreferenceSource::Llm(_)
+                if self.adapts() && policy != reference.policy =>
+            {
+                vec![("policy", policy), ("reference", reference.policy)]
+            }
             recipe::PreferenceSource::Simulated(_) | recipe::PreferenceSource::Llm(_) => vec![("policy", policy)],
             recipe::PreferenceSource::Dataset(_) => vec![],
         };
@@ -148,6 +153,11 @@ impl Planner<'_> {
         let config = labels::Config { labels: unit, setting: self.setting.clone() };
         let labels = self.push(Stage::Labels, labels::VERSION, format!("labels/{at}"), &config, &[("edits", edits)]);
         Annotations { reference, budget, at, preferences, labels }
+    }
+
+    /// Whether networks are adapters of the reference, which has to be there wherever one is read.
+    fn adapts(&self) -> bool {
+        self.recipe.policy.as_ref().is_some_and(|start| start.lora.is_some())
     }
 
     /// The judge's own reward model, trained on what no variant sees.
@@ -306,6 +316,9 @@ impl Planner<'_> {
         let config = judgements::Config { judge: self.recipe.judge.clone(), setting: self.setting.clone() };
         let mut from = vec![("reference_responses", reference_responses), ("policy", policy), ("responses", responses)];
         from.extend(judge.map(|judge| ("judge", judge)));
+        if self.adapts() {
+            from.extend(judge.map(|_| ("reference", reference)));
+        }
         let judgements = self.push(Stage::Judgements, judgements::VERSION, format!("judgements/{at}"), &config, &from);
         let Trained { rewards, mix, .. } = trained;
         let cell = Cell { at: cell, rewards, mix, policy, responses, judgements, judge };

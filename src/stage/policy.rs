@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::execute::Inputs;
+use super::node::Stage;
+use super::sft;
 use crate::compute::{Crew, DeviceName};
 use crate::data::{Dataset, Prompt, Response};
 use crate::model::generate::{Sampling, Special, sample};
@@ -79,34 +81,77 @@ impl Setting {
         }
     }
 
+    /// The network that an `sft` result holds.
     pub(super) fn model(&self, artefact: &Artefact) -> Result<Model> {
-        self.read(artefact, "model.safetensors", self.model.architecture()?)
+        self.read(artefact, MODEL, self.model.architecture()?)
     }
 
-    /// A reward model: the trunk under a head of its own.
-    pub(super) fn headed(&self, artefact: &Artefact) -> Result<Model> {
-        self.read(artefact, "model.safetensors", self.model.architecture()?.headed())
+    /// The reference that adapters are built on; none where there are no adapters.
+    pub(super) fn base(&self, inputs: &Inputs) -> Result<Option<Model>> {
+        self.model.lora()?.map(|_| self.model(inputs.artefact("reference")?)).transpose()
     }
 
-    /// The value model that PPO left beside its policy.
-    pub(super) fn value(&self, artefact: &Artefact) -> Result<Model> {
-        self.read(artefact, "value.safetensors", self.model.architecture()?.headed())
+    /// The network that a `ppo` result holds: whole, or as adapters of `reference`.
+    pub(super) fn trained(&self, artefact: &Artefact, reference: Option<&Model>) -> Result<Model> {
+        match self.model.lora()? {
+            Some(lora) => adapted(artefact, MODEL, &base_of(reference)?.adapt(&lora, 0)),
+            None => self.model(artefact),
+        }
+    }
+
+    /// The network that samples: an `sft` or a `ppo` result, whose base then is the input `reference`.
+    pub(super) fn sampler(&self, artefact: &Artefact, inputs: &Inputs) -> Result<Model> {
+        if artefact.manifest.stage == Stage::Ppo.name() {
+            return self.trained(artefact, self.base(inputs)?.as_ref());
+        }
+        self.model(artefact)
+    }
+
+    /// The adapters that an `sft` result was trained as, for a folder of their own.
+    pub(super) fn sft_adapter(&self, artefact: &Artefact) -> Result<Model> {
+        let lora = self.model.lora()?.context("expected a recipe with `[policy.lora]`, found one without")?;
+        ensure!(
+            artefact.manifest.files.contains_key(sft::ADAPTER),
+            "expected adapters, found none: `policy.fine_tune` was off, so that the reference is the checkpoint itself"
+        );
+        adapted(artefact, sft::ADAPTER, &self.model(artefact)?.adapt(&lora, 0))
+    }
+
+    /// A network under a head of its own of `outputs` columns, from `file` of a result: whole, or as adapters of `reference`.
+    pub(super) fn headed(
+        &self,
+        artefact: &Artefact,
+        file: &str,
+        outputs: usize,
+        reference: Option<&Model>,
+    ) -> Result<Model> {
+        match self.model.lora()? {
+            Some(lora) => adapted(artefact, file, &base_of(reference)?.adapt(&lora, 0).with_head(outputs, 0.0, 0)),
+            None => self.read(artefact, file, self.model.architecture()?.headed()),
+        }
     }
 
     fn read(&self, artefact: &Artefact, file: &str, architecture: Architecture) -> Result<Model> {
-        let dir = artefact.dir.display();
         Model::from_bytes(&artefact.read_bytes(file)?, architecture, &self.device()?)
-            .with_context(|| format!("model in `{dir}`"))
+            .with_context(|| format!("`{file}` in `{}`", artefact.dir.display()))
     }
 
-    pub(super) fn policy(&self, inputs: &Inputs, role: &str) -> Result<Policy> {
-        Policy::new(
-            self.model(inputs.artefact(role)?)?,
-            self.tokenizer(inputs)?,
-            self.max_prompt_tokens,
-            self.max_response_tokens,
-        )
+    /// The policy that `model` is.
+    pub(super) fn policy(&self, inputs: &Inputs, model: Model) -> Result<Policy> {
+        Policy::new(model, self.tokenizer(inputs)?, self.max_prompt_tokens, self.max_response_tokens)
     }
+}
+
+/// The file of a result that holds its network.
+pub(super) const MODEL: &str = "model.safetensors";
+
+fn base_of(reference: Option<&Model>) -> Result<&Model> {
+    reference.context("adapters without the model that they belong to")
+}
+
+fn adapted(artefact: &Artefact, file: &str, fresh: &Model) -> Result<Model> {
+    let read = fresh.with_weights(&artefact.read_bytes(file)?);
+    read.with_context(|| format!("`{file}` in `{}`", artefact.dir.display()))
 }
 
 fn origin(recipe: &Recipe) -> Result<Origin> {

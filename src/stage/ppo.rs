@@ -6,11 +6,12 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::execute::Inputs;
-use super::policy::{Setting, dataset, seed};
+use super::policy::{MODEL, Setting, dataset, seed};
 use super::responses::{CALIBRATION_PROMPTS, pairs};
 use super::reward as reward_stage;
 use super::training::Recorder;
 use crate::data::Response;
+use crate::model::Model;
 use crate::ppo::shaping::{Calibration, LengthPenalty, Member, Part, Reward, weighted};
 use crate::ppo::train::{Task, train};
 use crate::ppo::watch::Habits;
@@ -19,6 +20,9 @@ use crate::reward::{self, Kind};
 use crate::store::{Artefact, Workspace};
 
 pub(super) const VERSION: u32 = 5;
+
+/// The file of the result that holds the value model.
+pub(super) const VALUE: &str = "value.safetensors";
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {
@@ -62,11 +66,12 @@ pub(super) fn reward_of(
     rewards: &[(String, &Artefact)],
     mix: Option<&Artefact>,
     setting: &Setting,
+    reference: Option<&Model>,
 ) -> Result<Reward> {
     let config: Config = serde_json::from_value(policy.manifest.config.clone())?;
     let mut calibrations = policy.read_json::<Vec<Calibration>>("calibration.json")?.into_iter();
     let mut calibration = |_: &[Member], _| calibrations.next().context("`calibration.json` is too short");
-    let reward = config.reward(rewards, mix, setting, &mut calibration)?;
+    let reward = config.reward(rewards, mix, setting, reference, &mut calibration)?;
     let penalty = config.length_penalty.map(|_| policy.read_json("length_penalty.json")).transpose()?;
     Ok(reward.with_length_penalty(penalty))
 }
@@ -81,13 +86,14 @@ impl Config {
         rewards: &[(String, &Artefact)],
         mix: Option<&Artefact>,
         setting: &Setting,
+        reference: Option<&Model>,
         calibrate: &mut Calibrate,
     ) -> Result<Reward> {
         let share = self.mix.unwrap_or(0.0);
         let members = rewards
             .iter()
             .map(|(category, artefact)| {
-                let mut model = reward_stage::load(artefact, setting)?;
+                let mut model = reward_stage::load(artefact, setting, reference)?;
                 let Some(SpanRewards { spans, weights }) = &self.spans else {
                     return Ok(Member { model, weight: 1.0 });
                 };
@@ -105,7 +111,7 @@ impl Config {
         let first = parts.next().context("expected an input `reward`, found none")?;
         let mut others: Vec<Part> = parts.collect();
         if let Some(artefact) = mix {
-            let member = Member { model: reward_stage::load(artefact, setting)?, weight: 1.0 };
+            let member = Member { model: reward_stage::load(artefact, setting, reference)?, weight: 1.0 };
             let calibration = calibrate(std::slice::from_ref(&member), Credit::EndOfSequence)?;
             others.push(Part { model: member.model, credit: Credit::EndOfSequence, calibration, weight: share });
         }
@@ -116,7 +122,7 @@ impl Config {
 pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recorder: &Recorder) -> Result<()> {
     let setting = &config.setting;
     let data = dataset(inputs)?;
-    let reference = setting.policy(inputs, "reference")?;
+    let reference = setting.policy(inputs, setting.model(inputs.artefact("reference")?)?)?;
     let ids =
         |prompts: &[crate::data::Prompt]| prompts.iter().map(|prompt| reference.prompt_ids(&prompt.text)).collect();
     let (prompts, validation): (Vec<Vec<u32>>, Vec<Vec<u32>>) = (ids(&data.train), ids(&data.validation));
@@ -131,7 +137,8 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
         calibrations.push(Calibration::measure(&first.model.kind, credit, &raw));
         Ok(calibrations[calibrations.len() - 1])
     };
-    let reward = config.reward(&rewards(inputs, ""), inputs.find("mix"), setting, &mut calibrate)?;
+    let reward =
+        config.reward(&rewards(inputs, ""), inputs.find("mix"), setting, Some(&reference.model), &mut calibrate)?;
     workspace.write_json("calibration.json", &calibrations)?;
     let lengths = samples.iter().map(|response| response.ids.len());
     let penalty = config.length_penalty.map(|penalty| LengthPenalty::beyond_median(lengths, penalty));
@@ -139,7 +146,11 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
         workspace.write_json("length_penalty.json", &penalty)?;
     }
     let reward = reward.with_length_penalty(penalty);
-    let start = inputs.find("start").map(|start| setting.model(start)).transpose()?;
+    let start = match (inputs.find("start"), setting.model.lora()?) {
+        (Some(start), _) => Some(setting.trained(start, Some(&reference.model))?),
+        (None, Some(lora)) => Some(reference.model.adapt(&lora, seed(config.seed, "policy adapters"))),
+        (None, None) => None,
+    };
     let task = Task {
         config: &config.ppo,
         start: start.as_ref(),
@@ -157,6 +168,6 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
     recorder.finish(workspace)?;
     workspace.write_jsonl("validation.jsonl", &trained.snapshots)?;
     workspace.write_jsonl("suspicions.jsonl", &trained.suspicions)?;
-    workspace.write_bytes("value.safetensors", &trained.value.to_bytes())?;
-    Ok(workspace.write_bytes("model.safetensors", &trained.policy.to_bytes())?)
+    workspace.write_bytes(VALUE, &trained.value.to_bytes())?;
+    Ok(workspace.write_bytes(MODEL, &trained.policy.to_bytes())?)
 }

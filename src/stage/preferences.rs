@@ -120,7 +120,7 @@ fn sides(
     inputs: &Inputs,
     emitter: &Emitter,
 ) -> Result<(Vec<Response>, Vec<Response>)> {
-    let policy = config.setting.policy(inputs, "policy")?;
+    let policy = config.setting.policy(inputs, config.setting.sampler(inputs.artefact("policy")?, inputs)?)?;
     let crew = config.setting.crew();
     let mut sides = Vec::new();
     for (i, side) in ["first", "second"].into_iter().enumerate() {

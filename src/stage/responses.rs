@@ -46,7 +46,15 @@ pub(super) struct Summary {
 pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitter: &Emitter) -> Result<()> {
     let setting = &config.setting;
     let data = dataset(inputs)?;
-    let policy = setting.policy(inputs, "policy")?;
+    let mine = inputs.artefact("policy")?;
+    let (reference, policy) = if config.reference {
+        (None, setting.model(mine)?)
+    } else {
+        let reference = setting.model(inputs.artefact("reference")?)?;
+        let policy = setting.trained(mine, Some(&reference))?;
+        (Some(reference), policy)
+    };
+    let policy = setting.policy(inputs, policy)?;
     let crew = setting.crew();
     let who = if config.reference { "reference" } else { "policy" };
     let respond = |prompts: &[Prompt], split: &str| {
@@ -56,7 +64,16 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitt
     let test = respond(&data.test, "test");
     workspace.write_jsonl("test.jsonl", &test)?;
     let habits = Habits::of(test.iter().map(|response| response.ids.as_slice()));
-    let summary = if config.reference {
+    let summary = if let Some(reference) = reference {
+        let prompts: Vec<Vec<u32>> = data.test.iter().map(|prompt| policy.prompt_ids(&prompt.text)).collect();
+        let rows: Vec<Pair> = pairs(&prompts, &test);
+        let pad = policy.special().pad;
+        let ratios = crew.install(|| log_ratios(&policy.model, &reference, &rows, pad, &crew));
+        let reward = reward_of(mine, &rewards(inputs, ""), inputs.find("mix"), setting, Some(&reference))?;
+        let returns = crew.install(|| reward.returns(&rows, pad, &crew));
+        let mean = returns.iter().sum::<f64>() / returns.len().max(1) as f64;
+        Summary { habits, kl: Some(divergence(&ratios)), mean_reward: Some(mean) }
+    } else {
         workspace.write_jsonl("validation.jsonl", respond(&data.validation, "validation"))?;
         let calibration = &data.train[..data.train.len().min(CALIBRATION_PROMPTS)];
         workspace.write_jsonl("calibration.jsonl", respond(calibration, "calibration"))?;
@@ -70,16 +87,6 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitt
         let answers = respond(&repeated, "best-of-n");
         workspace.write_jsonl("best_of.jsonl", answers.chunks(samples))?;
         Summary { habits, ..Summary::default() }
-    } else {
-        let prompts: Vec<Vec<u32>> = data.test.iter().map(|prompt| policy.prompt_ids(&prompt.text)).collect();
-        let rows: Vec<Pair> = pairs(&prompts, &test);
-        let reference = setting.model(inputs.artefact("reference")?)?;
-        let pad = policy.special().pad;
-        let ratios = crew.install(|| log_ratios(&policy.model, &reference, &rows, pad, &crew));
-        let reward = reward_of(inputs.artefact("policy")?, &rewards(inputs, ""), inputs.find("mix"), setting)?;
-        let returns = crew.install(|| reward.returns(&rows, pad, &crew));
-        let mean = returns.iter().sum::<f64>() / returns.len().max(1) as f64;
-        Summary { habits, kl: Some(divergence(&ratios)), mean_reward: Some(mean) }
     };
     Ok(workspace.write_json("summary.json", &summary)?)
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use self::probe::Probe;
 use super::data::world;
 use super::execute::Inputs;
-use super::policy::{Setting, dataset, seed};
+use super::policy::{MODEL, Setting, dataset, seed};
 use super::spans::SEGMENTS;
 use super::training::Recorder;
 use crate::data::{Preference, Response};
@@ -20,6 +20,7 @@ use crate::eval::Bin;
 use crate::labels::scores::ScoredTokens;
 use crate::labels::spans::{MarkedTokens, Segments};
 use crate::labels::{LabelledEdit, response_ids};
+use crate::model::Model;
 use crate::report::{BestOfN, ScoreDistribution, TokenQuality};
 use crate::reward::pairs::{Comparison, Side};
 use crate::reward::score::RewardModel;
@@ -70,6 +71,10 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
     let lessons = Lessons::of(config, inputs, &tokenizer)?;
     let test_file = if config.held_out { "preferences.jsonl" } else { "held_out.jsonl" };
     let trunk = setting.model(inputs.artefact("reference")?)?;
+    let trunk = match setting.model.lora()? {
+        Some(lora) => trunk.adapt(&lora, seed(config.seed, "reward adapters")),
+        None => trunk,
+    };
     let task = Task {
         config: &config.reward,
         kind: &config.kind,
@@ -114,15 +119,16 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
         }
     });
     workspace.write_json("evaluation.json", &evaluation)?;
-    Ok(workspace.write_bytes("model.safetensors", &model.model.to_bytes())?)
+    Ok(workspace.write_bytes(MODEL, &model.model.to_bytes())?)
 }
 
-/// The model that this stage stored.
-pub(super) fn load(artefact: &Artefact, setting: &Setting) -> Result<RewardModel> {
-    let kind = serde_json::from_value(artefact.manifest.config["kind"].clone())?;
+/// The model that this stage stored, on `reference` where it is stored as adapters.
+pub(super) fn load(artefact: &Artefact, setting: &Setting, reference: Option<&Model>) -> Result<RewardModel> {
+    let kind: Kind = serde_json::from_value(artefact.manifest.config["kind"].clone())?;
     let segments: Option<Segments> =
         artefact.manifest.files.contains_key(SEGMENTS).then(|| artefact.read_json(SEGMENTS)).transpose()?;
-    let model = RewardModel::new(kind, setting.headed(artefact)?);
+    let network = setting.headed(artefact, MODEL, kind.outputs(), reference)?;
+    let model = RewardModel::new(kind, network);
     Ok(RewardModel { segments: segments.unwrap_or_default(), ..model })
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::execute::Inputs;
-use super::policy::{Setting, dataset, seed};
+use super::policy::{MODEL, Setting, dataset, seed};
 use super::training::Recorder;
 use crate::model::Model;
 use crate::model::pretrained::Origin;
@@ -13,6 +13,9 @@ use crate::sft::{self, Task, train};
 use crate::store::{Workspace, hash_of};
 
 pub(super) const VERSION: u32 = 3;
+
+/// The file of the result that holds the adapters, where those were trained.
+pub(super) const ADAPTER: &str = "adapter.safetensors";
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {
@@ -59,8 +62,17 @@ pub(super) fn run(
         shards: setting.shards,
     };
     let crew = setting.crew();
+    let lora = setting.model.lora()?.filter(|_| fine_tune);
+    let model = match &lora {
+        Some(lora) => model.adapt(lora, seed(config.seed, "sft adapters")),
+        None => model,
+    };
     let model =
         if fine_tune { crew.install(|| train(model, &task, &crew, &recorder.emitter(), recorder))? } else { model };
     recorder.finish(workspace)?;
-    Ok(workspace.write_bytes("model.safetensors", &model.to_bytes())?)
+    // All that follows is built on the whole; the adapters by themselves are for whoever takes them elsewhere.
+    if lora.is_some() {
+        workspace.write_bytes(ADAPTER, &model.to_bytes())?;
+    }
+    Ok(workspace.write_bytes(MODEL, &model.merged().to_bytes())?)
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use chrono::format::{Item, StrftimeItems};
 use chrono::{DateTime, Utc};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde};
+use minijinja::value::{Kwargs, Serde, merge_maps};
 use minijinja::{Environment, Error, ErrorKind, State, Value, context};
 use serde_json::{Map, Value as Json};
 
@@ -41,24 +41,33 @@ impl ChatTemplate {
         Self { source, tokens }
     }
 
-    /// Renders `messages`, a list of objects with `role` and `content`; with `prompt`, up to where the assistant answers.
+    /// The template as it was written.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Renders `messages`, a list of objects with `role` and `content`, or an object with such a list under `messages` and
+    /// beside it what else the template knows (`tools`, ...); with `prompt`, up to where the assistant answers.
     ///
     /// # Errors
     /// When the template is faulty, raises an exception, or `messages` is no list of objects.
     pub fn render(&self, messages: &Json, prompt: bool) -> Result<Rendered> {
+        let no_more = Map::new();
+        let (messages, more) = match messages.get("messages") {
+            Some(list) => (list, messages.as_object().unwrap_or(&no_more)),
+            None => (messages, &no_more),
+        };
         let list = messages.as_array().filter(|list| list.iter().all(|message| message.get("role").is_some()));
         ensure!(list.is_some_and(|list| !list.is_empty()), "expected a list of messages, each with a `role`");
         let mut environment = environment().map_err(|error| shown(&error))?;
         let source = generation_blocks(&self.source);
         environment.add_template("chat_template", &source).map_err(|error| shown(&error))?;
-        let special = Value::from(Serde(&self.tokens));
-        let variables = context! {
-            messages => Value::from(Serde(messages)),
-            add_generation_prompt => prompt,
-            tools => (),
-            documents => (),
-            ..special
-        };
+        let given = Value::from(Serde(&self.tokens));
+        let more = Value::from(Serde(more));
+        let usual = context! { tools => (), documents => () };
+        let own = context! { messages => Value::from(Serde(messages)), add_generation_prompt => prompt };
+        let variables = merge_maps([given, usual, more, own]);
         let template = environment.get_template("chat_template").map_err(|error| shown(&error))?;
         Ok(unmarked(&template.render(variables).map_err(|error| shown(&error))?))
     }
@@ -122,6 +131,7 @@ fn environment<'a>() -> Result<Environment<'a>, Error> {
         out.write_str(&python::text(value)).map_err(|_| Error::new(ErrorKind::WriteFailure, "cannot write"))
     });
     environment.add_filter("tojson", |value: Value, options: Kwargs| python::to_json(&value, &options));
+    environment.add_function("dict", |values: Kwargs| -> Value { Value::from_iter(pairs(&values)) });
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
     });
@@ -131,6 +141,11 @@ fn environment<'a>() -> Result<Environment<'a>, Error> {
         Ok(format!("{START}{}{END}", python::text(&caller.call(state, &[])?)))
     });
     Ok(environment)
+}
+
+/// What was given by name.
+fn pairs(values: &Kwargs) -> Vec<(String, Value)> {
+    values.args().filter_map(|name| Some((name.to_owned(), values.get::<Value>(name).ok()?))).collect()
 }
 
 /// `datetime.now().strftime(format)`, in UTC.

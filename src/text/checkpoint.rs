@@ -88,6 +88,21 @@ impl Folder {
     }
 }
 
+impl Tokenizer {
+    /// The tokenizer of a checkpoint folder, or of a `tokenizer.json` alone.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn any(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            // Ids of special tokens do not matter to who only cuts texts into tokens.
+            return Ok(Folder::open(path, Fallback { eos: Some(0), pad: Some(0) })?.tokenizer);
+        }
+        let bytes = fs::read(path).with_context(|| format!("cannot read tokenizer `{}`", path.display()))?;
+        Self::of_checkpoint(parsed(&bytes)?, 0, 0, None).with_context(|| format!("in tokenizer `{}`", path.display()))
+    }
+}
+
 /// The object in a file that may be missing.
 fn object(path: &Path) -> Result<Map<String, Value>> {
     if !path.is_file() {

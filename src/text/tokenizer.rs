@@ -10,6 +10,7 @@ use tokenizers::models::bpe::BPE;
 use tokenizers::models::wordlevel::WordLevel;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
+use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::tokenizer::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 use tokenizers::{AddedToken, ModelWrapper};
 
@@ -124,6 +125,31 @@ impl Tokenizer {
         self.inner.to_string(true).map_err(|error| anyhow!("cannot serialise the tokenizer: {error}"))
     }
 
+    /// The `tokenizer.json` with what is put around a text written into it, as others expect.
+    ///
+    /// # Errors
+    /// When it cannot be serialised.
+    pub fn for_others(&self) -> Result<String> {
+        let (before, after) = &self.around;
+        let mut inner = self.inner.clone();
+        let named = |ids: &[u32]| ids.iter().map(|&id| self.name(id)).collect::<Vec<_>>();
+        let single = [named(before), vec!["$A".to_owned()], named(after)].concat();
+        let special: Vec<(String, u32)> = before.iter().chain(after).map(|&id| (self.name(id), id)).collect();
+        let template = TemplateProcessing::builder()
+            .try_single(single)
+            .map_err(|error| anyhow!("cannot write down what stands around a text: {error}"))?
+            .special_tokens(special)
+            .build()?;
+        inner.with_post_processor(Some(template));
+        inner.to_string(true).map_err(|error| anyhow!("cannot serialise the tokenizer: {error}"))
+    }
+
+    /// The vocabulary's entry for `id`.
+    #[must_use]
+    pub fn name(&self, id: u32) -> String {
+        self.inner.id_to_token(id).unwrap_or_else(|| format!("<{id}>"))
+    }
+
     /// Writes the `tokenizer.json`.
     pub fn save(&self, path: &Path) -> Result<()> {
         std::fs::write(path, self.to_json()?).with_context(|| format!("cannot write tokenizer `{}`", path.display()))
@@ -145,11 +171,13 @@ impl Tokenizer {
         self.inner.encode_char_offsets(text, false).expect("that every text can be encoded is probed in `new`")
     }
 
-    /// Ids of a prompt: what begins a sequence, then the text's last tokens, `max_tokens` in all at most.
+    /// Ids of a prompt: what begins a sequence, then the text's last tokens, `max_tokens` in all at most. What begins a
+    /// sequence is not put before a text that begins with it, as one by a chat template does.
     #[must_use]
     pub fn encode_prompt(&self, text: &str, max_tokens: usize) -> Vec<u32> {
         let ids = self.encode(text);
         let (before, _) = &self.around;
+        let ids = ids.strip_prefix(before.as_slice()).unwrap_or(&ids);
         let kept = &ids[ids.len().saturating_sub(max_tokens.saturating_sub(before.len()))..];
         before.iter().chain(kept).copied().collect()
     }
@@ -203,7 +231,7 @@ impl Tokenizer {
         if !text.is_empty() && !text.contains('\u{fffd}') {
             return text;
         }
-        self.inner.id_to_token(id).unwrap_or_else(|| format!("<{id}>"))
+        self.name(id)
     }
 
     /// Rows that an embedding needs: the highest id plus one.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::example::{Example, Fault, Kind};
 use super::rows::{Row, named};
@@ -61,6 +61,21 @@ impl View<'_> {
             list @ Value::Array(_) => Ok(conversation(self.name(name), list)?.1),
             other => Err(self.wrong(name, "a text or a conversation", other)),
         }
+    }
+
+    /// The messages before the response, where the row is a conversation; `prompt` is what they were made of.
+    pub(super) fn messages(&self, prompt: &str) -> Option<Vec<Value>> {
+        let list = |name: &str| self.get(name).and_then(Value::as_array);
+        if let Some(messages) = list("prompt") {
+            return messages.iter().map(|m| plain("prompt", m)).collect();
+        }
+        for name in ["messages", "chosen"].into_iter().filter(|_| self.get("prompt").is_none()) {
+            if let Some((_, before)) = list(name).and_then(|messages| messages.split_last()) {
+                return before.iter().map(|m| plain(name, m)).collect();
+            }
+        }
+        let is_transcript = prompt.starts_with(HUMAN.trim_start()) && prompt.ends_with(ASSISTANT);
+        is_transcript.then(|| turns(prompt))
     }
 
     pub(super) fn flag(&self, name: &str, value: &Value) -> Result<bool, Fault> {
@@ -155,6 +170,29 @@ impl View<'_> {
     }
 }
 
+/// A message by the names that chat templates know.
+fn plain(name: &str, value: &Value) -> Option<Value> {
+    let (role, content) = message(name, value).ok()?;
+    let role = match role.as_str() {
+        "human" => "user",
+        "gpt" => "assistant",
+        other => other,
+    };
+    Some(json!({ "role": role, "content": content }))
+}
+
+/// The turns of one of Anthropic's transcripts, up to where the assistant answers.
+fn turns(transcript: &str) -> Vec<Value> {
+    let whole = format!("\n\n{}", transcript.strip_suffix(ASSISTANT).unwrap_or(transcript));
+    let mut turns = Vec::new();
+    for turn in whole.split(HUMAN).skip(1) {
+        let mut said = turn.split(ASSISTANT);
+        turns.extend(said.next().map(|text| json!({ "role": "user", "content": text.trim() })));
+        turns.extend(said.map(|text| json!({ "role": "assistant", "content": text.trim() })));
+    }
+    turns
+}
+
 fn columns_of(row: &Row) -> String {
     let names: Vec<_> = row.keys().map(|name| format!("`{name}`")).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
@@ -198,6 +236,13 @@ fn message(name: &str, value: &Value) -> Result<(String, String), Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_transcript_has_turns() {
+        let found = turns("Human: hi\n\nAssistant: yes?\n\nHuman: why\n\nAssistant:");
+        let turn = |role: &str, content: &str| json!({ "role": role, "content": content });
+        assert_eq!(found, [turn("user", "hi"), turn("assistant", "yes?"), turn("user", "why")]);
+    }
 
     #[test]
     fn a_common_prefix_never_cuts_a_character() {

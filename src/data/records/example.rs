@@ -19,8 +19,10 @@ pub struct Example {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// It is no row: broken JSON, a wrong number of values, bytes that are no UTF-8.
+    /// It is no row: broken JSON, a wrong number of values.
     Unreadable,
+    /// It has bytes that are no UTF-8.
+    InvalidUtf8,
     /// A column that the layout needs is not there, or null.
     MissingField,
     /// A column holds something else than the layout says.
@@ -33,6 +35,8 @@ pub enum Kind {
     Undecided,
     /// The sides do not answer the same prompt.
     PromptsDiffer,
+    /// A template cannot be filled in from it.
+    Template,
     /// A text longer than `max_characters`.
     TooLong,
 }
@@ -43,12 +47,14 @@ impl Kind {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Unreadable => "unreadable",
+            Self::InvalidUtf8 => "invalid UTF-8",
             Self::MissingField => "missing field",
             Self::WrongType => "wrong type",
             Self::EmptyResponse => "empty response",
             Self::IdenticalPair => "identical pair",
             Self::Undecided => "undecided pair",
             Self::PromptsDiffer => "prompts differ",
+            Self::Template => "no prompt by the template",
             Self::TooLong => "too long",
         }
     }

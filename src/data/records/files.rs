@@ -20,6 +20,8 @@ pub enum Kind {
     Parquet,
     /// Apache Arrow's file format.
     Arrow,
+    /// Apache Arrow's stream format, in which Hugging Face's `datasets` saves.
+    ArrowStream,
 }
 
 /// Endings of files with rows, without those of compression.
@@ -59,7 +61,9 @@ fn with_rows(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths.into_iter().filter(|path| has_rows(path)).collect())
 }
 
-fn has_rows(path: &Path) -> bool {
+/// Whether a file's name says that it holds rows.
+#[must_use]
+pub fn has_rows(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let bare = [".gz", ".zst"].iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name);
     // What Hugging Face puts beside a dataset's rows.
@@ -80,6 +84,9 @@ pub fn open(path: &Path) -> Result<(Kind, Box<dyn BufRead>)> {
     }
     if magic.starts_with(b"ARROW1") {
         return Ok((Kind::Arrow, Box::new(BufReader::new(file()?))));
+    }
+    if magic.starts_with(&[0xff; 4]) {
+        return Ok((Kind::ArrowStream, Box::new(BufReader::new(file()?))));
     }
     let raw: Box<dyn Read> = match &magic[..n] {
         [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(file()?)),

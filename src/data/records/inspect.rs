@@ -1,4 +1,4 @@
-//! What a dataset looks like before a recipe names it: layout, counts, lengths, duplicates, prompts in several files.
+//! What a dataset looks like before a recipe names it: layout, counts, lengths in tokens, duplicates, prompts in several splits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,6 +10,7 @@ use super::Layout;
 use super::example::{Example, Kind};
 use super::{Config, files, rows};
 use crate::data::Skipped;
+use crate::text::{self, ByteLevelBpe, Tokenizer};
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -30,14 +31,16 @@ pub struct Inspection {
     pub edits: usize,
     /// Rows that say the same as an earlier one.
     pub duplicates: usize,
-    /// Prompts that stand in more than one file: in a training and a test file, a leak.
-    pub in_several_files: usize,
+    /// Two splits, by the files' names, and how many prompts stand in both: what is trained on and tested on is a leak.
+    pub leakage: Vec<(String, String, usize)>,
     /// Bad rows by kind.
     pub bad: BTreeMap<Kind, usize>,
     /// The first bad rows.
     pub bad_rows: Vec<Skipped>,
-    /// Lengths in words: of prompts, of better responses, of worse ones.
-    pub words: [Lengths; 3],
+    /// Whose tokens the lengths are in.
+    pub tokenizer: String,
+    /// Lengths in tokens: of prompts, of better responses, of worse ones.
+    pub tokens: [Lengths; 3],
     /// The first rows, understood.
     #[serde(skip)]
     pub first: Vec<Example>,
@@ -48,7 +51,7 @@ pub struct Inspection {
 pub struct Lengths {
     /// Smallest, quartiles, largest; nothing where there is none.
     pub quartiles: Option<[usize; 5]>,
-    /// How many lie below 8, 16, 32, ... 1024 words, and how many beyond, each counted once.
+    /// How many lie below 8, 16, 32, ... 1024 tokens, and how many beyond, each counted once.
     pub histogram: [usize; 9],
 }
 
@@ -69,11 +72,52 @@ impl Lengths {
     }
 }
 
-/// Looks at every row of the files at `path`.
+/// Rows that a tokenizer is trained on where none is given, and how large it is.
+const TRAINED_ON: (usize, i64) = (400, 2048);
+
+/// What a file's name, or its folder's, says that its rows are for; its path where that says nothing.
+fn split(file: &str) -> String {
+    let path = Path::new(file);
+    for name in [path.file_name(), path.parent().and_then(Path::file_name)].into_iter().flatten() {
+        let name = name.to_string_lossy().to_lowercase();
+        for word in name.split(|c: char| !c.is_alphabetic()) {
+            match word {
+                "train" | "training" => return "train".to_owned(),
+                "test" | "testing" => return "test".to_owned(),
+                "validation" | "valid" | "val" | "dev" => return "validation".to_owned(),
+                _ => {}
+            }
+        }
+    }
+    file.to_owned()
+}
+
+/// A tokenizer as a recipe would train it, on the first rows.
+fn trained(path: &Path, config: &Config) -> Result<(String, Tokenizer)> {
+    let mut texts = Vec::new();
+    let mut seen = 0;
+    rows::read(path, &mut |_, row| {
+        if let Ok(example) = row.and_then(|row| config.layout.example(&row, &config.columns)) {
+            seen += 1;
+            texts.push(example.prompt);
+            texts.extend(example.response);
+            texts.extend(example.pair.into_iter().flatten());
+        }
+        seen < TRAINED_ON.0
+    })?;
+    let size = TRAINED_ON.1;
+    let table = text::Config::ByteLevelBpe(ByteLevelBpe { vocab_size: size.try_into().expect("above zero") });
+    let name = format!("a byte-level BPE of {size} ids, trained on the first {seen} rows");
+    Ok((name, Tokenizer::train(&table, texts.into_iter())?))
+}
+
+/// Looks at every row of the files at `path`; lengths are those by `tokenizer`, which has a name, or by one that is trained
+/// on the first rows.
 ///
 /// # Errors
 /// When a file cannot be read.
-pub fn inspect(path: &Path, config: &Config) -> Result<Inspection> {
+pub fn inspect(path: &Path, config: &Config, tokenizer: Option<(String, Tokenizer)>) -> Result<Inspection> {
+    let (name, tokenizer) = tokenizer.map_or_else(|| trained(path, config), Ok)?;
     let mut found = Inspection {
         files: files::expand(path)?.iter().map(|file| (file.display().to_string(), 0)).collect(),
         layouts: BTreeMap::new(),
@@ -83,10 +127,11 @@ pub fn inspect(path: &Path, config: &Config) -> Result<Inspection> {
         pairs: 0,
         edits: 0,
         duplicates: 0,
-        in_several_files: 0,
+        leakage: Vec::new(),
         bad: BTreeMap::new(),
         bad_rows: Vec::new(),
-        words: Default::default(),
+        tokenizer: name,
+        tokens: Default::default(),
         first: Vec::new(),
     };
     let mut lengths: [Vec<usize>; 3] = Default::default();
@@ -94,7 +139,7 @@ pub fn inspect(path: &Path, config: &Config) -> Result<Inspection> {
     rows::read(path, &mut |place, row| {
         let file = found.files.iter().position(|(name, _)| *name == place.file).unwrap_or(0);
         found.files[file].1 += 1;
-        let understood = row.map_err(|message| (Kind::Unreadable, message)).and_then(|row| {
+        let understood = row.and_then(|row| {
             for name in row.keys() {
                 *found.columns.entry(name.clone()).or_default() += 1;
             }
@@ -118,10 +163,10 @@ pub fn inspect(path: &Path, config: &Config) -> Result<Inspection> {
                 let hash = |text: &str| *blake3::hash(text.as_bytes()).as_bytes();
                 found.duplicates += usize::from(!seen.insert(hash(&format!("{example:?}"))));
                 prompts.entry(hash(&example.prompt)).or_default().insert(file);
-                let words = |text: &str| text.split_whitespace().count();
-                lengths[0].push(words(&example.prompt));
-                lengths[1].extend(example.response.as_deref().map(words));
-                lengths[2].extend(example.pair.as_ref().map(|[_, rejected]| words(rejected)));
+                let tokens = |text: &str| tokenizer.encode(text).len();
+                lengths[0].push(tokens(&example.prompt));
+                lengths[1].extend(example.response.as_deref().map(tokens));
+                lengths[2].extend(example.pair.as_ref().map(|[_, rejected]| tokens(rejected)));
                 if found.first.len() < 3 {
                     found.first.push(example);
                 }
@@ -130,14 +175,44 @@ pub fn inspect(path: &Path, config: &Config) -> Result<Inspection> {
         true
     })?;
     found.prompts = prompts.len();
-    found.in_several_files = prompts.values().filter(|files| files.len() > 1).count();
-    found.words = lengths.map(Lengths::of);
+    found.leakage = leakage(&found.files, prompts.values());
+    found.tokens = lengths.map(Lengths::of);
     Ok(found)
+}
+
+/// How many prompts two splits share, for all that share any.
+fn leakage<'a>(
+    files: &[(String, usize)],
+    prompts: impl Iterator<Item = &'a BTreeSet<usize>>,
+) -> Vec<(String, String, usize)> {
+    let splits: Vec<String> = files.iter().map(|(file, _)| split(file)).collect();
+    let mut shared: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for places in prompts.filter(|places| places.len() > 1) {
+        let of: BTreeSet<&str> = places.iter().map(|&file| splits[file].as_str()).collect();
+        for (i, first) in of.iter().enumerate() {
+            for second in of.iter().skip(i + 1) {
+                *shared.entry((first, second)).or_default() += 1;
+            }
+        }
+    }
+    shared.into_iter().map(|((a, b), n)| (a.to_owned(), b.to_owned(), n)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn splits_are_what_names_say() {
+        for (file, expected) in [
+            ("set/data/train-00000-of-00002.parquet", "train"),
+            ("set/test.jsonl.gz", "test"),
+            ("set/dev/rows.csv", "validation"),
+            ("latest/contrast.jsonl", "latest/contrast.jsonl"),
+        ] {
+            assert_eq!(split(file), expected);
+        }
+    }
 
     #[test]
     fn lengths_have_quartiles_and_bins() {

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use layout::Layout;
 
 use self::example::{Example, Fault, Kind};
+use super::prompt::Shown;
 use super::{Dataset, Demonstration, Edit, Preference, Prompt, Response, Skipped};
 use crate::units::Count;
 
@@ -62,15 +63,13 @@ const SPELLED_OUT: usize = 5;
 ///
 /// # Errors
 /// When a file cannot be read.
-pub fn examples(dataset: &super::Config) -> Result<(Vec<Example>, Vec<Skipped>)> {
+pub fn examples(dataset: &super::Config, shown: &Shown) -> Result<(Vec<Example>, Vec<Skipped>)> {
     let config = dataset.records.clone().unwrap_or_default();
     let mut rng = ChaCha8Rng::seed_from_u64(dataset.seed);
     let (mut kept, mut skipped): (Vec<(usize, Example)>, _) = (Vec::new(), Vec::new());
     let mut seen = 0;
-    rows::read(&dataset.path, &mut |place, row| {
-        let row = row.map_err(|message| (Kind::Unreadable, message));
-        match row.and_then(|row| config.layout.example(&row, &config.columns)).and_then(|example| config.short(example))
-        {
+    rows::read(&dataset.source()?, &mut |place, row| {
+        match row.and_then(|row| config.example(&row, shown)).and_then(|example| config.short(example)) {
             Ok(example) => {
                 seen += 1;
                 // Reservoir sampling: every row so far is kept with the same probability.
@@ -93,6 +92,15 @@ pub fn examples(dataset: &super::Config) -> Result<(Vec<Example>, Vec<Skipped>)>
 }
 
 impl Config {
+    /// The row in its layout, its prompt as the model is shown it.
+    fn example(&self, row: &rows::Row, shown: &Shown) -> Result<Example, Fault> {
+        let mut example = self.layout.example(row, &self.columns)?;
+        let messages = columns::View { row, columns: &self.columns }.messages(&example.prompt);
+        let prompt = shown.prompt(row, &example.prompt, messages);
+        example.prompt = prompt.map_err(|error| (Kind::Template, format!("{error:#}")))?;
+        Ok(example)
+    }
+
     fn short(&self, example: Example) -> Result<Example, Fault> {
         let Some(most) = self.max_characters.map(Count::get) else { return Ok(example) };
         let sides = example.pair.iter().flatten().chain(&example.response).chain(&example.revised);
@@ -108,11 +116,11 @@ impl Config {
 ///
 /// # Errors
 /// When a file cannot be read, a row is bad and must not be, or there are too few prompts.
-pub fn read(config: &super::Config) -> Result<Dataset> {
-    let (examples, skipped) = examples(config)?;
-    let shown = config.path.display();
+pub fn read(config: &super::Config, shown: &Shown) -> Result<Dataset> {
+    let (examples, skipped) = examples(config, shown)?;
+    let name = config.path.display();
     if config.records.as_ref().is_none_or(|records| records.on_bad_row == OnBadRow::Error) && !skipped.is_empty() {
-        bail!("`{shown}`: {}", spelled(&skipped, examples.len()));
+        bail!("`{name}`: {}", spelled(&skipped, examples.len()));
     }
     let mut prompts: Vec<(String, Vec<Example>)> = Vec::new();
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
@@ -126,7 +134,7 @@ pub fn read(config: &super::Config) -> Result<Dataset> {
     let (tests, validations) = (config.test_prompts.get(), config.validation_prompts.get());
     ensure!(
         prompts.len() > tests + validations,
-        "`{shown}`: expected more than {} different prompts ({validations} `validation_prompts`, {tests} `test_prompts` and one \
+        "`{name}`: expected more than {} different prompts ({validations} `validation_prompts`, {tests} `test_prompts` and one \
          to train on), found {}",
         tests + validations,
         prompts.len(),
@@ -148,7 +156,7 @@ pub fn read(config: &super::Config) -> Result<Dataset> {
         Some(Demonstration { prompt: example.prompt.clone(), response: example.response.clone()? })
     });
     data.demonstrations = imitated.take(config.demonstrations.get()).collect();
-    ensure!(!data.demonstrations.is_empty(), "`{shown}`: expected responses to imitate, found prompts only");
+    ensure!(!data.demonstrations.is_empty(), "`{name}`: expected responses to imitate, found prompts only");
     let of = |split: &[usize]| {
         let examples = split.iter().flat_map(|&i| prompts[i].1.iter().map(move |example| (i, example)));
         let examples: Vec<(usize, &Example)> = examples.collect();

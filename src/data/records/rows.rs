@@ -5,10 +5,14 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use polars::prelude::{AnyValue, DataFrame, IpcReader, ParquetReader, SerReader};
+use polars::prelude::{AnyValue, DataFrame, ParquetReader, PolarsResult, SerReader};
+use polars_arrow::array::Array;
+use polars_arrow::io::ipc::read::{FileReader, StreamReader, StreamState, read_file_metadata, read_stream_metadata};
+use polars_arrow::record_batch::RecordBatchT;
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use super::example::{Fault, Kind as Bad};
 use super::files::{Kind, expand, open};
 
 /// One row: its columns by name.
@@ -38,7 +42,7 @@ const SLICE: usize = 4096;
 ///
 /// # Errors
 /// When a file cannot be read at all; what is wrong with a single row goes to `take`.
-pub fn read(path: &Path, take: &mut dyn FnMut(Place, Result<Row, String>) -> bool) -> Result<()> {
+pub fn read(path: &Path, take: &mut dyn FnMut(Place, Result<Row, Fault>) -> bool) -> Result<()> {
     for file in expand(path)? {
         let (kind, text) = open(&file)?;
         let shown = file.display().to_string();
@@ -49,6 +53,7 @@ pub fn read(path: &Path, take: &mut dyn FnMut(Place, Result<Row, String>) -> boo
             Kind::Separated(separator) => separated(text, separator, &mut take),
             Kind::Parquet => parquet(&file, &mut take),
             Kind::Arrow => arrow(&file, &mut take),
+            Kind::ArrowStream => arrow_stream(&file, &mut take),
         };
         if !more.with_context(|| format!("`{}`", file.display()))? {
             break;
@@ -58,12 +63,12 @@ pub fn read(path: &Path, take: &mut dyn FnMut(Place, Result<Row, String>) -> boo
 }
 
 /// A row with its unit and number; false when it was enough.
-type Take<'a> = &'a mut dyn FnMut(&'static str, usize, Result<Row, String>) -> bool;
+type Take<'a> = &'a mut dyn FnMut(&'static str, usize, Result<Row, Fault>) -> bool;
 
-fn row(value: Value) -> Result<Row, String> {
+fn row(value: Value) -> Result<Row, Fault> {
     match value {
         Value::Object(row) => Ok(row),
-        other => Err(format!("expected an object, found {}", named(&other))),
+        other => Err((Bad::Unreadable, format!("expected an object, found {}", named(&other)))),
     }
 }
 
@@ -91,8 +96,11 @@ fn lines(mut text: Box<dyn BufRead>, take: Take) -> Result<bool> {
             continue;
         }
         let found = match std::str::from_utf8(&line) {
-            Err(error) => Err(format!("expected UTF-8, found other bytes from byte {}", error.valid_up_to() + 1)),
-            Ok(line) => serde_json::from_str(line).map_err(|error| bare(&error)).and_then(row),
+            Err(error) => Err((
+                Bad::InvalidUtf8,
+                format!("expected UTF-8, found other bytes from byte {}", error.valid_up_to() + 1),
+            )),
+            Ok(line) => serde_json::from_str(line).map_err(|error| (Bad::Unreadable, bare(&error))).and_then(row),
         };
         if !take("line", number, found) {
             return Ok(false);
@@ -154,11 +162,11 @@ fn separated(text: Box<dyn BufRead>, separator: u8, take: Take) -> Result<bool> 
         let found = match reader.read_record(&mut record) {
             Ok(false) => return Ok(true),
             Ok(true) if record.len() != names.len() => {
-                Err(format!("expected {} values, found {}", names.len(), record.len()))
+                Err((Bad::Unreadable, format!("expected {} values, found {}", names.len(), record.len())))
             }
             Ok(true) => Ok(names.iter().zip(&record).map(|(name, value)| (name.to_owned(), value.into())).collect()),
             Err(error) if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) => {
-                Err("expected UTF-8, found other bytes".to_owned())
+                Err((Bad::InvalidUtf8, "expected UTF-8, found other bytes".to_owned()))
             }
             Err(error) => return Err(error.into()),
         };
@@ -183,7 +191,34 @@ fn parquet(path: &Path, take: Take) -> Result<bool> {
 }
 
 fn arrow(path: &Path, take: Take) -> Result<bool> {
-    table(&IpcReader::new(File::open(path)?).finish()?, 0, take)
+    let mut file = File::open(path)?;
+    let metadata = read_file_metadata(&mut file)?;
+    batches(FileReader::new(file, metadata, None, None), take)
+}
+
+fn arrow_stream(path: &Path, take: Take) -> Result<bool> {
+    let mut file = BufReader::new(File::open(path)?);
+    let metadata = read_stream_metadata(&mut file)?;
+    let states = StreamReader::new(file, metadata, None);
+    let whole = |state| match state {
+        Ok(StreamState::Some(batch)) => Some(Ok(batch)),
+        Ok(StreamState::Waiting) => None,
+        Err(error) => Some(Err(error)),
+    };
+    batches(states.map_while(whole), take)
+}
+
+/// One batch after another: no more of a file is held than its largest one.
+fn batches(batches: impl Iterator<Item = PolarsResult<RecordBatchT<Box<dyn Array>>>>, take: Take) -> Result<bool> {
+    let mut first = 0;
+    for batch in batches {
+        let frame = DataFrame::from(batch?);
+        if !table(&frame, first, take)? {
+            return Ok(false);
+        }
+        first += frame.height();
+    }
+    Ok(true)
 }
 
 fn table(frame: &DataFrame, first: usize, take: Take) -> Result<bool> {

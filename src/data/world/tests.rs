@@ -38,6 +38,8 @@ fn config(demonstrations: i64, train: i64, held_out: i64) -> Config {
         max_prompt_tokens: count(10),
         max_response_tokens: count(64),
         records: None,
+        hub: None,
+        revision: None,
     }
 }
 

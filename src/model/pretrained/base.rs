@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use hf_hub::api::sync::{ApiBuilder, ApiRepo};
-use hf_hub::{Cache, Repo, RepoType};
+use hf_hub::RepoType;
+use hf_hub::api::sync::ApiRepo;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CONFIG, Description, describe, load, read_config, weight_files};
+use super::{CONFIG, Description, describe, load, lora, read_config, weight_files};
+use crate::data::hub::{self, Repository};
+use crate::model::adapter::{self, Lora};
 use crate::model::{Architecture, Config, Model};
 
 /// The recipe's `[policy]` table: a checkpoint that the policy, and with it the reference and all reward models, start from,
 /// in place of a fresh `[model]`. Exactly one of `path` and `hub`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
     /// A folder as `transformers` writes it: `config.json`, safetensors files, tokenizer.
@@ -30,6 +32,9 @@ pub struct Start {
     /// Whether `[sft]` trains it first; otherwise the reference is the checkpoint as it is.
     #[serde(default = "yes")]
     pub fine_tune: bool,
+    /// Low-rank adapters in place of whole copies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<adapter::Config>,
 }
 
 const fn yes() -> bool {
@@ -61,21 +66,15 @@ const BESIDE: [&str; 5] = [
 ];
 
 fn fetch(name: &str, revision: Option<&str>) -> Result<PathBuf> {
-    let repo = match revision {
-        Some(revision) => Repo::with_revision(name.to_owned(), RepoType::Model, revision.to_owned()),
-        None => Repo::model(name.to_owned()),
-    };
-    let cached = Cache::from_env().repo(repo.clone());
-    if let Some(folder) = cached.get(CONFIG).and_then(|path| path.parent().map(Path::to_owned))
+    let repository = Repository::new(name, RepoType::Model, revision);
+    if let Some(folder) = repository.cached(CONFIG).and_then(|path| path.parent().map(Path::to_owned))
         && folder.join("tokenizer.json").exists()
         && weight_files(&folder).is_ok()
     {
         return Ok(folder);
     }
-    let offline = "it is not in the cache, and there is no way to the hub: fetch it where there is a network \
-                   (`HF_HOME` says where the cache is), or give a folder as `path`";
-    let api = ApiBuilder::from_env().with_progress(false).build().context(offline)?.repo(repo);
-    let config = api.get(CONFIG).with_context(|| format!("`{CONFIG}`: {offline}"))?;
+    let api = repository.api()?;
+    let config = api.get(CONFIG).with_context(|| format!("`{CONFIG}`: {}", hub::offline()))?;
     let folder = config.parent().context("a file in no folder")?.to_owned();
     let there: Vec<String> = api.info()?.siblings.into_iter().map(|file| file.rfilename).collect();
     let get = |file: &str, api: &ApiRepo| api.get(file).map(drop).with_context(|| format!("`{file}`"));
@@ -107,6 +106,9 @@ pub struct Base {
     pub weights: BTreeMap<String, String>,
     /// Whether it is trained before it is the reference.
     pub fine_tune: bool,
+    /// What is trained in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<adapter::Config>,
 }
 
 /// Where a run's network comes from.
@@ -135,7 +137,10 @@ impl Base {
         );
         let hashed = |file: String| hash(&folder.join(&file)).map(|hash| (file, hash));
         let weights = weight_files(&folder)?.into_iter().map(hashed).collect::<Result<_>>()?;
-        Ok(Self { checkpoint, weights, fine_tune: start.fine_tune })
+        if let Some(config) = &start.lora {
+            lora(config, &description)?;
+        }
+        Ok(Self { checkpoint, weights, fine_tune: start.fine_tune, lora: start.lora.clone() })
     }
 
     /// Reads its weights from where `start` says, which must have the same content as before.
@@ -172,5 +177,14 @@ impl Origin {
             Self::Fresh(config) => Ok(config.into()),
             Self::Pretrained(base) => Ok(base.description()?.architecture),
         }
+    }
+
+    /// The adapters that are trained in its place, if that is so.
+    ///
+    /// # Errors
+    /// As [`Base::description`].
+    pub fn lora(&self) -> Result<Option<Lora>> {
+        let Self::Pretrained(base) = self else { return Ok(None) };
+        base.lora.as_ref().map(|config| lora(config, &base.description()?)).transpose()
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::family::Family;
 use super::keys::Keys;
 use super::rope::{Dimensions, ropes};
+use super::save::LABELS;
 use crate::model::architecture::{Activation, Architecture, Biases, Block, Head, Norm, Positions};
 
 /// What the head of a checkpoint says.
@@ -34,6 +35,8 @@ pub struct Description {
     pub vocab_size: usize,
     /// Columns of the head.
     pub outputs: usize,
+    /// Whether its two outputs are logits of a token's being bad and good, as this program's own exports say.
+    pub two_sided: bool,
 }
 
 /// Reads a `config.json`.
@@ -51,6 +54,8 @@ pub fn describe(config: &Value) -> Result<Description> {
     let vocab_size = keys.size("vocab_size")?;
     let biased_score: bool = keys.or("token_classification_bias", true)?;
     let labels = labels(&keys)?;
+    let names = |i: usize| config.get("id2label").and_then(|names| names.get(i.to_string())).and_then(Value::as_str);
+    let two_sided = [names(0), names(1)] == LABELS.map(Some);
     if purpose != Purpose::Language {
         architecture.logit_softcap = None;
         architecture.head = if purpose == Purpose::Token && biased_score { Head::Biased } else { Head::Linear };
@@ -58,7 +63,7 @@ pub fn describe(config: &Value) -> Result<Description> {
     keys.finish()?;
     check(&architecture)?;
     let outputs = if purpose == Purpose::Language { vocab_size } else { labels };
-    Ok(Description { family, architecture, purpose, vocab_size, outputs })
+    Ok(Description { family, architecture, purpose, vocab_size, outputs, two_sided })
 }
 
 /// Family and purpose from `architectures`, or from `model_type` where a base model's config has none.
@@ -87,7 +92,7 @@ fn class(keys: &Keys) -> Result<(Family, Purpose)> {
         let Some(rest) = name.strip_prefix(family.class()) else { continue };
         let purpose = match rest {
             "ForCausalLM" | "LMHeadModel" | "Model" => Purpose::Language,
-            "ForSequenceClassification" => Purpose::Sequence,
+            "ForSequenceClassification" | "TextForSequenceClassification" => Purpose::Sequence,
             "ForTokenClassification" => Purpose::Token,
             _ => continue,
         };
@@ -176,7 +181,7 @@ fn llama(family: Family, keys: &Keys) -> Result<Architecture> {
     let partial = if family == Family::Phi3 { keys.or("partial_rotary_factor", 1.0)? } else { 1.0 };
     let theta = if family == Family::Gemma3 { 1e6 } else { 10_000.0 };
     let positions = keys.or("max_position_embeddings", 2048)?;
-    let (global, local) = ropes(family, keys, Dimensions { head_dim, partial, theta, positions })?;
+    let (global, local) = ropes(family, keys, Dimensions { head_dim, partial, theta, positions, original: None })?;
     let attention_bias = match family {
         Family::Llama | Family::Qwen3 | Family::Gemma | Family::Gemma2 | Family::Gemma3 => {
             keys.or("attention_bias", false)?
@@ -329,6 +334,7 @@ fn gpt_neox(keys: &Keys) -> Result<Architecture> {
         partial: keys.or("rotary_pct", 0.25)?,
         theta: keys.or("rotary_emb_base", 10_000.0)?,
         positions: keys.or("max_position_embeddings", 2048)?,
+        original: None,
     };
     let (global, _) = ropes(Family::GptNeoX, keys, dimensions)?;
     Ok(Architecture {

@@ -107,7 +107,7 @@ impl Family {
     }
 
     /// What a part of a layer is called; parts of the same name share a tensor, in the order of the layer.
-    const fn part(self, role: Role) -> &'static str {
+    pub(super) const fn part(self, role: Role) -> &'static str {
         match self {
             Self::Gpt2 => match role {
                 Role::AttentionNorm => "ln_1",
@@ -146,6 +146,24 @@ impl Family {
             Self::GptNeoX => ("embed_in", "", "layers", "final_layer_norm"),
             _ => ("embed_tokens", "", "layers", "norm"),
         }
+    }
+
+    /// The full name of a module of layer `layer`.
+    pub(super) fn module(self, layer: usize, name: &str) -> String {
+        format!("{}{}.{layer}.{name}", self.prefix(), self.embeddings().2)
+    }
+
+    /// The class that has this family's network under a head for `purpose`; none where `transformers` has none.
+    #[must_use]
+    pub fn class_for(self, purpose: Purpose) -> Option<String> {
+        Some(match (self, purpose) {
+            (Self::Gpt2, Purpose::Language) => "GPT2LMHeadModel".to_owned(),
+            (Self::Gemma3, Purpose::Sequence) => "Gemma3TextForSequenceClassification".to_owned(),
+            (Self::Gemma3, Purpose::Token) => return None,
+            (family, Purpose::Language) => format!("{}ForCausalLM", family.class()),
+            (family, Purpose::Sequence) => format!("{}ForSequenceClassification", family.class()),
+            (family, Purpose::Token) => format!("{}ForTokenClassification", family.class()),
+        })
     }
 
     /// Whether `name` is a buffer that older versions stored: masks and inverse frequencies, which follow from the config.
@@ -224,7 +242,7 @@ impl Entry {
 
 /// All tensors of a checkpoint, with the weights of the model's list that they hold.
 pub(super) fn layout(description: &Description) -> Vec<Entry> {
-    let Description { family, architecture, purpose, vocab_size, outputs } = description;
+    let Description { family, architecture, purpose, vocab_size, outputs, .. } = description;
     let (family, prefix, h) = (*family, family.prefix(), architecture.hidden_size);
     let (tokens, places, layers, norm) = family.embeddings();
     let mut entries = vec![Entry::single(format!("{prefix}{tokens}.weight"), Form::Plain, 0, [*vocab_size, h])];

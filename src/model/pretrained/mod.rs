@@ -8,6 +8,7 @@ mod config;
 mod family;
 mod files;
 mod keys;
+mod peft;
 mod rope;
 mod save;
 
@@ -21,7 +22,8 @@ use serde_json::Value;
 pub use base::{Base, Origin, Start};
 pub use config::{Description, Purpose, describe};
 pub use family::Family;
-pub use save::{fresh_config, save, with_head};
+pub use peft::{lora, save_adapter};
+pub use save::{fresh_config, save, with_bias, with_head};
 
 use self::family::{Entry, Form, layout};
 use self::files::Located;
@@ -89,7 +91,7 @@ fn read(dir: &Path, description: &Description, device: &Device) -> Result<Model>
         }
     }
     let weights = weights.into_iter().collect::<Option<Vec<_>>>().context("a weight that no tensor holds")?;
-    Ok(Model { config: description.architecture.clone(), weights })
+    Ok(Model { config: description.architecture.clone(), weights, adapter: None })
 }
 
 type Found = std::collections::BTreeMap<String, Located>;

@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use burn::tensor::Tensor;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Map, Value, json};
 
 use super::CONFIG;
 use super::config::{Description, Purpose, describe};
 use super::family::{Entry, Family, Form, layout};
+use crate::model::architecture::Head;
 use crate::model::weights::host;
 use crate::model::{Config, Model};
 
@@ -38,33 +40,50 @@ pub fn fresh_config(config: &Config, vocab_size: usize, positions: usize) -> Val
     })
 }
 
-/// The `config.json` of the same trunk as `config` under a head of `outputs` columns without bias.
+/// The `config.json` of the same trunk as `config` under a head of `outputs` columns.
 ///
 /// # Errors
-/// When `config` is not understood.
+/// When `config` is not understood, or `transformers` has no such class.
 pub fn with_head(config: &Value, purpose: Purpose, outputs: usize) -> Result<Value> {
     let family = describe(config)?.family;
-    let kind = match purpose {
-        Purpose::Language => "ForCausalLM",
-        Purpose::Sequence => "ForSequenceClassification",
-        Purpose::Token => "ForTokenClassification",
-    };
+    let class = family
+        .class_for(purpose)
+        .with_context(|| format!("`transformers` has no class for a `{}` with one output a token", family.class()))?;
     let mut config = config.clone();
-    config["architectures"] = json!([format!("{}{kind}", family.class())]);
-    let label = |i: usize| format!("LABEL_{i}");
-    let names: Map<String, Value> = (0..outputs).map(|i| (i.to_string(), json!(label(i)))).collect();
-    let numbers: Map<String, Value> = (0..outputs).map(|i| (label(i), json!(i))).collect();
-    config["id2label"] = json!(names);
-    config["label2id"] = json!(numbers);
+    config["architectures"] = json!([class]);
+    if purpose != Purpose::Language {
+        let label = |i: usize| if outputs == 2 { LABELS[i].to_owned() } else { format!("LABEL_{i}") };
+        let names: Map<String, Value> = (0..outputs).map(|i| (i.to_string(), json!(label(i)))).collect();
+        let numbers: Map<String, Value> = (0..outputs).map(|i| (label(i), json!(i))).collect();
+        config["id2label"] = json!(names);
+        config["label2id"] = json!(numbers);
+    }
     Ok(config)
 }
 
-/// Writes `model` as the folder `dir`, which `config` describes: `config.json` and `model.safetensors`, in `f32`.
+/// What the outputs of a token classifier with two are called: by these names it is known when it comes back.
+pub(super) const LABELS: [&str; 2] = ["negative", "positive"];
+
+/// `model` under the head that `transformers` expects for `purpose`: those of token classifiers have a bias.
+#[must_use]
+pub fn with_bias(model: &Model, purpose: Purpose) -> Model {
+    let mut model = model.clone();
+    if purpose == Purpose::Token && model.config.head == Head::Linear {
+        model.weights.push(Tensor::zeros([1, model.outputs()], &model.device()));
+        model.config.head = Head::Biased;
+    }
+    model
+}
+
+/// Writes `model`, which has no adapters, as the folder `dir`, which `config` describes: `config.json` and
+/// `model.safetensors`, in `f32`.
 ///
 /// # Errors
 /// When the model is not what `config` says, or a file cannot be written.
 pub fn save(model: &Model, config: &Value, dir: &Path) -> Result<()> {
     let description: Description = describe(config)?;
+    let expected = description.architecture.shapes(description.vocab_size, description.outputs);
+    ensure!(model.shapes() == expected, "the model is not the one that its `{CONFIG}` describes");
     let shown = dir.display();
     fs::create_dir_all(dir).with_context(|| format!("cannot create `{shown}`"))?;
     let mut config = config.clone();
@@ -75,19 +94,36 @@ pub fn save(model: &Model, config: &Value, dir: &Path) -> Result<()> {
     let path = dir.join(CONFIG);
     fs::write(&path, serde_json::to_string_pretty(&config)? + "\n")
         .with_context(|| format!("cannot write `{}`", path.display()))?;
-    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> =
-        layout(&description).iter().map(|entry| (entry.name.clone(), entry.shape(), bytes(entry, model))).collect();
-    let views = tensors.iter().map(|(name, shape, bytes)| {
+    let stored = |entry: &Entry| Stored::new(entry.name.clone(), entry.shape(), &values(entry, model));
+    let tensors: Vec<Stored> = layout(&description).iter().map(stored).collect();
+    write_tensors(&tensors, &dir.join("model.safetensors"))
+}
+
+/// A tensor on its way to a file.
+pub(super) struct Stored {
+    name: String,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Stored {
+    pub(super) fn new(name: String, shape: Vec<usize>, values: &[f32]) -> Self {
+        Self { name, shape, bytes: values.iter().flat_map(|x| x.to_le_bytes()).collect() }
+    }
+}
+
+/// Writes a safetensors file.
+pub(super) fn write_tensors(tensors: &[Stored], path: &Path) -> Result<()> {
+    let views = tensors.iter().map(|Stored { name, shape, bytes }| {
         (name, TensorView::new(Dtype::F32, shape.clone(), bytes).expect("the shape counts the bytes"))
     });
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let path = dir.join("model.safetensors");
-    safetensors::serialize_to_file(views, Some(metadata), &path)
+    safetensors::serialize_to_file(views, Some(metadata), path)
         .with_context(|| format!("cannot write `{}`", path.display()))
 }
 
-/// A tensor's bytes, gathered from the weights that it holds.
-fn bytes(entry: &Entry, model: &Model) -> Vec<u8> {
+/// A tensor's numbers, gathered from the weights that it holds.
+fn values(entry: &Entry, model: &Model) -> Vec<f32> {
     let all = entry.columns();
     let mut values = vec![0.0_f32; entry.rows * all];
     for (part, &(index, columns)) in entry.parts.iter().enumerate() {
@@ -102,5 +138,5 @@ fn bytes(entry: &Entry, model: &Model) -> Vec<u8> {
             }
         }
     }
-    values.iter().flat_map(|x| x.to_le_bytes()).collect()
+    values
 }

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::super::data::world;
 use super::super::execute::Inputs;
-use super::super::policy::{dataset, seed};
+use super::super::policy::{Setting, dataset, seed};
 use super::super::ppo::{self, reward_of, rewards};
 use super::Config;
 use super::collect::{Chosen, Loaded};
@@ -15,8 +15,8 @@ use crate::compute::Crew;
 use crate::data::world::World;
 use crate::data::{Preference, Prompt, Response};
 use crate::labels::{LabelledEdit, label_edit, spell};
-use crate::model::Pair;
 use crate::model::generate::Special;
+use crate::model::{Model, Pair};
 use crate::report::{Example, ExampleResponse, Heatmap, HeatmapRow};
 use crate::reward::Kind;
 use crate::text::Tokenizer;
@@ -59,7 +59,8 @@ pub(super) fn heatmaps(config: &Config, inputs: &Inputs, chosen: &[Chosen]) -> R
     let mut all: Vec<Vec<HeatmapRow>> = vec![Vec::new(); subjects.len()];
     for cell in &cells {
         let (policy, models) = (cell.artefact(inputs, "policy")?, rewards(inputs, &format!("{}.", cell.index)));
-        let reward = reward_of(policy, &models, cell.artefact(inputs, "mix").ok(), setting)?;
+        let base = base(setting, cell, inputs)?;
+        let reward = reward_of(policy, &models, cell.artefact(inputs, "mix").ok(), setting, base.as_ref())?;
         let kind = if matches!(reward.model().kind, Kind::Sequence(_)) { "sequence" } else { "token" };
         let found = crew.install(|| reward.rewards(&rows, tokenizer.pad(), &crew));
         for (rows, values) in all.iter_mut().zip(found) {
@@ -76,6 +77,11 @@ pub(super) fn heatmaps(config: &Config, inputs: &Inputs, chosen: &[Chosen]) -> R
     Ok(subjects.into_iter().zip(all).map(|(subject, rows)| Heatmap { rows, ..subject.map }).collect())
 }
 
+/// What adapters are built on, if there are any.
+fn base(setting: &Setting, cell: &Loaded, inputs: &Inputs) -> Result<Option<Model>> {
+    setting.model.lora()?.map(|_| setting.model(cell.artefact(inputs, "reference")?)).transpose()
+}
+
 /// What PPO would make of one response's rewards, by the models that training left.
 fn advantages(
     config: &Config,
@@ -88,7 +94,9 @@ fn advantages(
 ) -> Result<Vec<f64>> {
     let setting = &config.setting;
     let (reference, policy) = (cell.artefact(inputs, "reference")?, cell.artefact(inputs, "policy")?);
-    let models = [setting.model(policy)?, setting.model(reference)?, setting.value(policy)?];
+    let reference = setting.model(reference)?;
+    let value = setting.headed(policy, ppo::VALUE, 1, Some(&reference))?;
+    let models = [setting.trained(policy, Some(&reference))?, reference, value];
     let ppo: ppo::Config = serde_json::from_value(policy.manifest.config.clone()).context("config of a policy")?;
     let special = Special { pad: tokenizer.pad(), eos: tokenizer.eos() };
     Ok(crew.install(|| crate::ppo::advantages(&models, row, rewards, (&ppo.ppo, ppo.kl_coef), special, crew)))

@@ -80,7 +80,7 @@ pub struct Recipe {
     pub ppo: ppo::Config,
     /// What is compared.
     pub variants: Vec<Variant>,
-    /// Who decides which response is better.
+    /// Who decides which response is better: one judge or several, side by side.
     pub judge: judge::Config,
     /// Intervals and tests.
     #[serde(default)]
@@ -104,6 +104,7 @@ impl Recipe {
         if let text::Config::File(file) = &mut self.tokenizer {
             files.push(("tokenizer.file.path", &mut file.path));
         }
+        files.extend(self.judge.files_mut());
         files
     }
 

@@ -11,6 +11,7 @@ mod dots;
 mod frame;
 mod frontier;
 mod heat;
+mod judges;
 mod learning;
 mod lookup;
 mod material;
@@ -41,6 +42,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 pub use costs::*;
+pub use judges::*;
 pub use learning::*;
 pub use material::*;
 pub use render::render_own;

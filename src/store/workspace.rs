@@ -104,6 +104,15 @@ impl Workspace {
         &self.dir
     }
 
+    /// The store's folder for answers of endpoints, which all stages share: what is in it is no result.
+    ///
+    /// # Panics
+    /// Never: a result lies three folders below the store.
+    #[must_use]
+    pub fn answers(&self) -> PathBuf {
+        self.target.ancestors().nth(3).expect("`results/<stage>/<key>`").join("answers")
+    }
+
     /// The folder for checkpoints, removed when the stage is done.
     #[must_use]
     pub fn checkpoint_dir(&self) -> PathBuf {

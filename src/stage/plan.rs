@@ -1,10 +1,13 @@
 //! From an experiment to its nodes: pure but for the hashes of the files that its recipes name.
 
-use anyhow::Result;
+mod opinions;
+
+use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::annotator::Templates;
+use super::judging::keyed;
 use super::merge::merge;
 use super::node::{Plan, Stage};
 use super::policy::Setting;
@@ -12,12 +15,12 @@ use super::{
     data, edits, judgements, labels, ppo, preferences, report, responses, reward, sft, spans, tokenizer, words,
 };
 use crate::data::Format;
-use crate::judge;
+use crate::judge::{self, Judge};
 use crate::labels::spans::Category;
 use crate::llm;
 use crate::model::checkpoint;
 use crate::recipe::{self, Experiment, Recipe, Run, Start, Variant};
-use crate::reward::{Kind, PairSource, Sequence, Spans};
+use crate::reward::{Kind, Sequence, Spans};
 use crate::units::{NonNegative, Positive};
 
 /// The plan of `experiment`: of one recipe with its report, of a sweep all that its points need, shared work once.
@@ -44,8 +47,11 @@ pub fn plan_recipe(recipe: &Recipe, name: &str) -> Result<Plan> {
     let data = plan.push(Stage::Data, data::VERSION, "data", data::config(recipe)?, &[]);
     let tokenizer =
         plan.push(Stage::Tokenizer, tokenizer::VERSION, "tokenizer", tokenizer::config(recipe)?, &[("data", data)]);
+    let primary = recipe.judge.primary().context("a recipe needs a judge, and of several a `judge.primary`")?;
     let (setting, edits, templates) = (Setting::of(recipe)?, edits::source(recipe)?, Templates::of(recipe)?);
-    let mut planner = Planner { recipe, setting, edits, templates, plan, data, tokenizer, cells: Vec::new() };
+    let (primary, cells) = (keyed(&primary)?, Vec::new());
+    let further = recipe.judge.further().iter().map(keyed).collect::<Result<_>>()?;
+    let mut planner = Planner { recipe, setting, edits, templates, plan, data, tokenizer, primary, further, cells };
     for &seed in &recipe.seeds {
         planner.seed(seed);
     }
@@ -72,6 +78,9 @@ struct Planner<'a> {
     plan: Plan,
     data: usize,
     tokenizer: usize,
+    /// As keys know it, like the further ones.
+    primary: Judge,
+    further: Vec<Judge>,
     cells: Vec<(Cell, Annotations)>,
 }
 
@@ -160,14 +169,13 @@ impl Planner<'_> {
         self.recipe.policy.as_ref().is_some_and(|start| start.lora.is_some())
     }
 
-    /// The judge's own reward model, trained on what no variant sees.
+    /// The judge's own reward model.
     fn judge(&mut self, reference: Reference, budget: usize) -> Option<usize> {
-        let judge::Config::RewardModel(_) = self.recipe.judge else { return None };
-        let kind = Kind::Sequence(Sequence { data: PairSource::Preferences });
+        let judge::RewardModel { kind, held_out } = self.recipe.judge.reward_model.clone()?;
         let at = format!("budget={budget}/seed={}", reference.seed);
         let label = format!("reward/judge/{at}");
         let all = self.annotations(reference, Round { policy: reference.policy, budget, skip: 0, at });
-        Some(self.reward(&kind, &[all], label, true, &[]))
+        Some(self.reward(&kind, &[all], label, held_out, &[]))
     }
 
     /// A reward model that learns from `rounds` of annotation, and from `more` labels of theirs.
@@ -313,11 +321,12 @@ impl Planner<'_> {
         from.push(("policy", policy));
         from.extend(mix);
         let responses = self.push(Stage::Responses, responses::VERSION, format!("responses/{at}"), &config, &from);
-        let config = judgements::Config { judge: self.recipe.judge.clone(), setting: self.setting.clone() };
+        let config = judgements::Config { judge: self.primary.clone(), setting: self.setting.clone() };
         let mut from = vec![("reference_responses", reference_responses), ("policy", policy), ("responses", responses)];
-        from.extend(judge.map(|judge| ("judge", judge)));
+        let model = judge.filter(|_| matches!(self.primary, Judge::RewardModel(_)));
+        from.extend(model.map(|model| ("judge", model)));
         if self.adapts() {
-            from.extend(judge.map(|_| ("reference", reference)));
+            from.extend(model.map(|_| ("reference", reference)));
         }
         let judgements = self.push(Stage::Judgements, judgements::VERSION, format!("judgements/{at}"), &config, &from);
         let Trained { rewards, mix, .. } = trained;
@@ -326,7 +335,7 @@ impl Planner<'_> {
     }
 
     fn report(mut self, name: &str) -> Plan {
-        let mut inputs: Vec<(String, usize)> = Vec::new();
+        let mut inputs: Vec<(String, usize)> = self.opinions();
         for (i, (cell, annotations)) in self.cells.iter().enumerate() {
             let Reference { policy, responses, .. } = annotations.reference;
             let mine = [
@@ -348,8 +357,12 @@ impl Planner<'_> {
         inputs.extend(stages);
         let config = report::Config {
             name: name.to_owned(),
-            // How often training saved is no part of what a report says.
-            recipe: Recipe { checkpoints: checkpoint::Config::default(), ..self.recipe.without_conduct() },
+            // How often training saved and how endpoints were treated is no part of what a report says.
+            recipe: Recipe {
+                checkpoints: checkpoint::Config::default(),
+                judge: self.recipe.judge.deciding(),
+                ..self.recipe.without_conduct()
+            },
             cells: self.cells.iter().map(|(cell, _)| cell.at.clone()).collect(),
             setting: self.setting.clone(),
         };

@@ -12,7 +12,7 @@ use super::svg::{Anchor, Svg, shortened};
 use super::view::Chart;
 
 /// Share of the values that lie within the colour scale; the others have its end colours.
-const WITHIN: f64 = 0.98;
+const WITHIN: f64 = 0.9;
 /// Characters of tokens on a line.
 const LINE: usize = 92;
 
@@ -74,7 +74,7 @@ pub fn views(report: &Report) -> Vec<View<'_>> {
     report.heatmaps.iter().enumerate().map(|(i, map)| view(i + 1, map, limit)).collect()
 }
 
-/// Where the colour scale ends: beyond it lie two of a hundred values.
+/// Where the colour scale ends: beyond it lies one in ten of the values that are not zero.
 pub fn limit(report: &Report) -> f64 {
     let rows = report.heatmaps.iter().flat_map(|map| &map.rows);
     let mut sizes: Vec<f64> = rows.flat_map(|row| &row.values).map(|value| value.abs()).filter(|v| *v > 0.0).collect();
@@ -261,7 +261,7 @@ mod tests {
         let rows = vec![HeatmapRow { values, ..HeatmapRow::default() }];
         let map = Heatmap { rows, ..Heatmap::default() };
         let report = Report { heatmaps: vec![map], ..Report::default() };
-        assert_eq!((limit(&report), limit(&Report::default())), (98.0, 0.0));
+        assert_eq!((limit(&report), limit(&Report::default())), (90.0, 0.0));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::data::records::rows::{self, Row};
 pub fn read(path: &Path, annotator: &str, time: &str) -> Result<Vec<Annotation>> {
     let (mut found, mut bad) = (Vec::new(), Vec::new());
     rows::read(path, &mut |place, row| {
-        let read = row.map_err(|message| (Kind::Unreadable, message)).and_then(|row| match whole(&row) {
+        let read = row.and_then(|row| match whole(&row) {
             Some(Line::Annotation(annotation)) => Ok(Some(*annotation)),
             Some(_) => Ok(None),
             None => annotation(&row, annotator, time.to_owned()).map(Some),

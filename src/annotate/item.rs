@@ -72,8 +72,8 @@ pub fn of_files(path: &Path) -> Result<Vec<Item>> {
         let fault = |kind, message| Skipped { kind, place: place.to_string(), message };
         let row = match row {
             Ok(row) => row,
-            Err(message) => {
-                bad.push(fault(records::example::Kind::Unreadable, message));
+            Err((kind, message)) => {
+                bad.push(fault(kind, message));
                 return true;
             }
         };

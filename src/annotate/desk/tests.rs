@@ -52,7 +52,7 @@ fn each_item_goes_to_one_annotator_until_a_lease_runs_out() {
     assert_eq!(desk.next("ann", Some(0), now), Some(2));
     assert_eq!(desk.next("cem", None, now), None, "all are answered or leased");
     assert_eq!(desk.open(1, "cem", now).held_by, Some("ben"));
-    let later = now + Duration::from_secs(11 * 60);
+    let later = now + Duration::from_mins(11);
     assert_eq!(desk.next("cem", None, later), Some(1));
     desk.release(1, "cem");
     assert_eq!(desk.next("dan", None, later), Some(1));

@@ -141,7 +141,7 @@ mod tests {
         let hunk = &change.hunks[0];
         assert_eq!((hunk.original.tokens, hunk.edited.tokens), ([2, 3], [2, 4]));
         assert_eq!((&*hunk.original.text, &*hunk.edited.text), ("cheap", "very near"));
-        assert_eq!(Labeller::default().change(&response(""), "").share_changed, 0.0);
+        assert_eq!(Labeller::default().change(&response(""), "").share_changed.to_bits(), 0);
     }
 
     #[test]

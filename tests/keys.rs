@@ -139,3 +139,31 @@ fn where_a_run_is_carried_out_is_in_no_key() {
     let launch = ["launch.stages.ppo.cores=4", "launch.local.memory=\"8G\"", "launch.slurm.partition=\"long\""];
     assert_eq!(keys(&launch), keys(&[]), "the report's among them");
 }
+
+/// Whoever pays for an endpoint may change how it is treated at any time.
+#[test]
+fn how_an_endpoint_is_treated_is_in_no_key() {
+    let keys = |change: &[&str]| {
+        let overrides: Vec<_> = change.iter().map(|change| (*change).to_owned()).collect();
+        let recipe = load(Path::new("recipes/judges.toml"), &overrides).unwrap().experiment.points.remove(0).recipe;
+        plan_recipe(&recipe, "test").unwrap().nodes.into_iter().map(|node| node.key).collect::<Vec<_>>()
+    };
+    let table = "judge.llm.endpoint";
+    for change in ["conduct.concurrency=1", "conduct.budget.tokens=9", "conduct.prices={}", "api_key_env=KEY"] {
+        let change = change.replace("={}", "={prompt_per_million=1.0,completion_per_million=2.0}");
+        assert_eq!(keys(&[&format!("{table}.{change}")]), keys(&[]), "{change}");
+    }
+    for change in [
+        "endpoint.model=other",
+        "endpoint.temperature=1",
+        "endpoint.seed=1",
+        "style=ranking",
+        "order=random",
+        "order_seed=1",
+    ] {
+        assert_ne!(keys(&[&format!("judge.llm.{change}")]), keys(&[]), "{change}");
+    }
+    for change in ["judge.revise.score=bleu", "judge.reward_model.held_out=false", "judge.primary=reward_model"] {
+        assert_ne!(keys(&[change]), keys(&[]), "{change}");
+    }
+}

@@ -100,7 +100,8 @@ fn a_set_argument_changes_exactly_its_key() {
         plain.replace("\"per_token\"", "\"per_token_over_length\"")
     );
     assert_eq!(text(&["dataset.path=Cargo.toml"]), plain.replace("datasets/restaurants.toml", "Cargo.toml"));
-    assert_eq!(text(&["judge.reward_model={}"]), plain.replace("[judge.oracle]", "[judge.reward_model]"));
+    let both = "[judge]\nprimary = \"oracle\"\n\n[judge.oracle]\n\n[judge.reward_model]";
+    assert_eq!(text(&["judge.reward_model={}", "judge.primary=oracle"]), plain.replace("[judge.oracle]", both));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Pure functions of judged outcomes: no I/O, no clock, random numbers only from a given seed. Who wins a comparison is
 //! left to `judge`, how numbers are shown to `report`. Every estimator is defined in `docs/METRICS.md`.
 
+mod agreement;
 mod alpaca_eval;
 mod annotations;
 mod auc;
@@ -23,6 +24,7 @@ mod runs;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use agreement::{Agreement, interval_alpha};
 pub use alpaca_eval::AlpacaEval;
 pub use annotations::{Annotation, AnnotationError};
 pub use auc::auc;

@@ -4,7 +4,7 @@
 
 use std::cmp::Ordering;
 
-/// Outcomes of one variant against an opponent: 1 a win, 0.5 a draw, 0 a loss.
+/// Outcomes of one variant against an opponent: 1 a win, 0.5 a draw, 0 a loss, between them how sure a judge is.
 ///
 /// # Shapes
 /// Seeds by prompts; column `j` is the same prompt under every seed.
@@ -32,7 +32,7 @@ pub enum OutcomeError {
         row: usize,
     },
     /// A value that no judge gives.
-    #[error("expected an outcome of 0, 0.5 or 1, found {value} in row {row}, column {column}")]
+    #[error("expected an outcome between 0 and 1, found {value} in row {row}, column {column}")]
     Value {
         /// What was found.
         value: f64,
@@ -55,11 +55,11 @@ impl Outcomes {
     /// Outcomes from one row for each seed.
     ///
     /// # Errors
-    /// No values, rows of different lengths, values other than 0, 0.5 and 1.
+    /// No values, rows of different lengths, values outside [0, 1].
     pub fn new(rows: &[Vec<f64>]) -> Result<Self, OutcomeError> {
         let prompts = check_shape(rows)?;
         for (row, values) in rows.iter().enumerate() {
-            if let Some(column) = values.iter().position(|v| ![0.0, 0.5, 1.0].contains(v)) {
+            if let Some(column) = values.iter().position(|v| !(0.0..=1.0).contains(v)) {
                 return Err(OutcomeError::Value { value: values[column], row, column });
             }
         }
@@ -174,7 +174,7 @@ mod tests {
         let message = |rows: &[Vec<f64>]| Outcomes::new(rows).unwrap_err().to_string();
         assert_eq!(message(&[]), "expected outcomes of at least one seed on at least one prompt, found none");
         assert_eq!(message(&[vec![1.0, 0.0], vec![1.0]]), "expected 2 prompts for every seed, found 1 in row 1");
-        assert_eq!(message(&[vec![1.0, 0.7]]), "expected an outcome of 0, 0.5 or 1, found 0.7 in row 0, column 1");
+        assert_eq!(message(&[vec![1.0, 1.7]]), "expected an outcome between 0 and 1, found 1.7 in row 0, column 1");
         assert!(matches!(Outcomes::new(&[vec![f64::NAN]]), Err(OutcomeError::Value { .. })));
         let unpaired = Outcomes::from_scores(&[vec![1.0]], &[vec![1.0, 2.0]]).unwrap_err().to_string();
         assert_eq!(unpaired, "expected (1, 1) seeds and prompts as on the other side, found (1, 2)");

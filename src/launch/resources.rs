@@ -37,6 +37,7 @@ pub fn needs(launch: &Config, stage: Stage) -> Resources {
         Stage::Ppo => &stages.ppo,
         Stage::Responses => &stages.responses,
         Stage::Judgements => &stages.judgements,
+        Stage::Opinions => &stages.opinions,
         Stage::Report => &stages.report,
     };
     let slurm = Resources { slurm: Some(launch.slurm.clone()), ..Resources::default() };

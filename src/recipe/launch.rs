@@ -59,6 +59,8 @@ pub struct Stages {
     pub responses: Option<Resources>,
     /// For the stages that judge.
     pub judgements: Option<Resources>,
+    /// For the stages in which further judges judge.
+    pub opinions: Option<Resources>,
     /// For the report.
     pub report: Option<Resources>,
 }

@@ -86,7 +86,7 @@ pub struct Recipe {
     pub ppo: ppo::Config,
     /// What is compared.
     pub variants: Vec<Variant>,
-    /// Who decides which response is better.
+    /// Who decides which response is better: one judge or several, side by side.
     pub judge: judge::Config,
     /// Intervals and tests.
     #[serde(default)]
@@ -136,6 +136,7 @@ impl Recipe {
         if let Some(llm) = &mut self.labels.llm_words {
             files.extend(llm.prompt.as_mut().map(|path| ("labels.llm_words.prompt".to_owned(), path)));
         }
+        files.extend(self.judge.files_mut());
         files
     }
 
@@ -154,6 +155,7 @@ impl Recipe {
         for endpoint in endpoints {
             *endpoint = endpoint.deciding();
         }
+        recipe.judge = recipe.judge.deciding();
         recipe
     }
 

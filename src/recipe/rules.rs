@@ -9,7 +9,8 @@ use super::diagnostics::{Fault, Severity};
 use super::{EditSource, PreferenceSource, Recipe, annotation};
 use crate::data::Format;
 use crate::data::records::Layout;
-use crate::{judge, model, ppo, text as tokens};
+use crate::reward::Kind;
+use crate::{model, ppo, text as tokens};
 
 /// What to say under a key.
 #[derive(Clone, Debug)]
@@ -93,6 +94,7 @@ pub fn judge(recipe: &Recipe, verdict: &mut Verdict) {
     prompts(recipe, verdict);
     sources(recipe, verdict);
     annotation::judge(recipe, verdict);
+    judges(recipe, verdict);
     ppo_steps(&recipe.ppo, verdict);
     optimizers(recipe, verdict);
     let confidence = recipe.evaluation.confidence.get();
@@ -236,7 +238,7 @@ fn prompts(recipe: &Recipe, verdict: &mut Verdict) {
 /// Annotators and judges that look at facts need a world; what comes with a dataset does not come with a world.
 fn sources(recipe: &Recipe, verdict: &mut Verdict) {
     let is_world = recipe.dataset.format == Format::World;
-    let oracle = matches!(recipe.judge, judge::Config::Oracle(_));
+    let oracle = recipe.judge.oracle.is_some();
     let (preferences, edits) = (&recipe.preferences, &recipe.edits);
     let uses = [
         ("preferences.simulated", matches!(preferences, PreferenceSource::Simulated(_)), true),
@@ -266,6 +268,44 @@ fn sources(recipe: &Recipe, verdict: &mut Verdict) {
         let keys = [(key, text("")), ("dataset.format", text(label))];
         verdict.require(!used || is_world == needs_world, message, &keys);
     }
+}
+
+/// One judge is the primary one, and it can be asked about validation prompts where something is to be chosen by it.
+fn judges(recipe: &Recipe, verdict: &mut Verdict) {
+    let names: Vec<String> = recipe.judge.judges().iter().map(|judge| format!("`{}`", judge.name().text())).collect();
+    let known = names.join(", ");
+    let Some(primary) = recipe.judge.primary() else {
+        let (message, label, key) = match recipe.judge.primary {
+            None if names.is_empty() => {
+                ("`[judge]` names no judge".to_owned(), "expected at least one".to_owned(), "judge")
+            }
+            None => {
+                let label = format!("expected `primary`, one of {known}");
+                ("`[judge]` has several judges and does not say on which results rest".to_owned(), label, "judge")
+            }
+            Some(name) => {
+                let message = format!("the primary judge is `{}`, which `[judge]` does not have", name.text());
+                (message, format!("expected one of {known}"), "judge.primary")
+            }
+        };
+        verdict.require(false, message, &[(key, Note::Text(label))]);
+        return;
+    };
+    if let Some(model) = &recipe.judge.reward_model {
+        let fits = matches!(model.kind, Kind::Sequence(_) | Kind::Token(_));
+        let message = "`[judge.reward_model]` is a sequence or a token reward model";
+        verdict.require(fits, message, &[("judge.reward_model.kind", text("expected `sequence` or `token`"))]);
+    }
+    let coefficients = recipe.ppo.kl_coef.values().len();
+    let name = primary.name().text();
+    verdict.require(
+        primary.can_be_asked() || coefficients < 2,
+        format!("`[judge.{name}]` knows no validation prompts, on which KL coefficients are chosen"),
+        &[
+            (&format!("judge.{name}"), text("as a further judge, or with one coefficient, it fits")),
+            ("ppo.kl_coef", text("a list to choose from")),
+        ],
+    );
 }
 
 fn ppo_steps(ppo: &ppo::Config, verdict: &mut Verdict) {

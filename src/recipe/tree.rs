@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn another_choice_replaces_and_the_same_choice_merges() {
-        assert_eq!(merged("[judge.oracle]", "[judge.reward_model]"), "[judge.reward_model]".parse().unwrap());
+        assert_eq!(merged("[edits.simulated]", "[edits.dataset]"), "[edits.dataset]".parse().unwrap());
         let simulated = "[preferences.simulated]\nnotice_rate = 0.9\nlabel_noise = 0.0";
         let table = merged(simulated, "[preferences.simulated]\nlabel_noise = 0.1");
         assert_eq!(table, simulated.replace("0.0", "0.1").parse().unwrap());

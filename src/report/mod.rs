@@ -12,6 +12,7 @@ mod dots;
 mod frame;
 mod frontier;
 mod heat;
+mod judges;
 mod learning;
 mod lookup;
 mod material;
@@ -43,6 +44,7 @@ use anyhow::{Context, Result};
 
 pub use annotators::{AnnotatorExample, AnnotatorResult};
 pub use costs::*;
+pub use judges::*;
 pub use learning::*;
 pub use material::*;
 pub use render::render_own;

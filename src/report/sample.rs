@@ -4,6 +4,10 @@
 
 use std::collections::BTreeMap;
 
+mod judges;
+
+pub use judges::{agreement, second_judge};
+
 use super::*;
 use crate::eval::{Bin, best_of_n_kl};
 
@@ -22,7 +26,8 @@ pub fn report() -> Report {
                       sequence-level one?"
             .to_owned(),
         judge: "oracle: fewer faults win, equal counts draw".to_owned(),
-        judges: vec![judge()],
+        judges: vec![judge(), second_judge("llm")],
+        agreements: vec![agreement()],
         confidence: 0.95,
         bootstrap_samples: 5000,
         difference: 5.0,
@@ -118,6 +123,8 @@ fn judge() -> JudgeResult {
         order_consistency: Some(1.0),
         first_position_rate: Some(0.5),
         preference_accuracy: Some(0.93),
+        primary: true,
+        ..JudgeResult::default()
     }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::annotators::AnnotatorResult;
 use super::costs::{MissingStage, Provenance, StageCost};
+use super::judges::{JudgeAgreement, JudgeResult};
 use super::learning::{Curve, GridCell};
 use super::material::{DataCount, EditStatistics, Lengths, SkippedRows};
 use super::reward_models::RewardModelResult;
@@ -27,8 +28,10 @@ pub struct Report {
     pub verdict: Vec<String>,
     /// Who judged, in words: `oracle: fewer faults win`.
     pub judge: String,
-    /// How consistent the judge was.
+    /// What each judge said and how consistent it was, the primary one first.
     pub judges: Vec<JudgeResult>,
+    /// How far every two judges agree.
+    pub agreements: Vec<JudgeAgreement>,
     /// Coverage of every interval.
     pub confidence: f64,
     /// Resamples behind every interval.
@@ -211,26 +214,6 @@ pub struct Divergence {
     pub token_k1: f64,
     /// Mean over tokens of k3.
     pub token_k3: f64,
-}
-
-/// How one judge judged.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct JudgeResult {
-    /// Its name in the recipe.
-    pub name: String,
-    /// What it is, in words.
-    pub description: String,
-    /// Pairs that it was asked about: every variant against the reference and against every other variant.
-    pub pairs: usize,
-    /// Share of them that are draws.
-    pub tie_rate: Option<f64>,
-    /// Share of pairs with the same winner in both orders.
-    pub order_consistency: Option<f64>,
-    /// Share of decided verdicts that go to the response shown first; one half is no bias.
-    pub first_position_rate: Option<f64>,
-    /// Share of held-out preference pairs on which it is right, where it was learned.
-    pub preference_accuracy: Option<f64>,
 }
 
 /// A key of the recipe in which variants differ.

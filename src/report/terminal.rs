@@ -2,6 +2,7 @@
 //!
 //! Aligned plain text; where it is printed is left to `cli`.
 
+use super::judges::JudgedWinRate;
 use super::numbers::{fixed, optional, percent, signed};
 use super::schema::{Report, VariantResult};
 
@@ -28,6 +29,46 @@ pub fn terminal_table(report: &Report) -> String {
         report.names().first().copied().unwrap_or_default()
     );
     text.push_str(&legend);
+    if report.judges.len() > 1 {
+        text.push_str(&judges(report));
+    }
+    text
+}
+
+/// What further judges say of the same responses, and how far every two agree.
+fn judges(report: &Report) -> String {
+    let mut header = vec!["judge".to_owned()];
+    let first = report.judges.first().map(|judge| judge.win_rates.as_slice()).unwrap_or_default();
+    header.extend(first.iter().map(|rate| format!("{}/{}", rate.variant, rate.budget)));
+    header.extend(["pairs", "unjudged", "ties", "same in both orders", "first shown"].map(str::to_owned));
+    let mut rows = vec![header];
+    for judge in &report.judges {
+        let rate = |of: &JudgedWinRate| {
+            judge.win_rates.iter().find(|rate| (&rate.variant, rate.budget) == (&of.variant, of.budget))?.win_rate
+        };
+        let mut row = vec![judge.name.clone()];
+        row.extend(first.iter().map(|of| optional(rate(of).map(|rate| 100.0 * rate), 1)));
+        row.extend([judge.pairs.to_string(), judge.unjudged.to_string()]);
+        let shares = [judge.tie_rate, judge.order_consistency, judge.first_position_rate];
+        row.extend(shares.map(|share| optional(share.map(|share| 100.0 * share), 1)));
+        rows.push(row);
+    }
+    let mut text = format!("\n{}", aligned(&rows, 1));
+    let header = ["agreement", "pairs", "same winner", "of decided", "alpha"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    rows.extend(report.agreements.iter().map(|agreement| {
+        let share = |share: Option<f64>| optional(share.map(|share| 100.0 * share), 1);
+        vec![
+            format!("{} and {}", agreement.a, agreement.b),
+            agreement.pairs.to_string(),
+            share(agreement.same),
+            share(agreement.same_of_decided),
+            optional(agreement.alpha, 3),
+        ]
+    }));
+    text.push('\n');
+    text.push_str(&aligned(&rows, 1));
+    text.push_str("\nwin rates, ties, orders and agreement in %; alpha is Krippendorff's\n");
     text
 }
 
@@ -73,6 +114,7 @@ mod tests {
     fn the_table_of_two_budgets() {
         let mut report = report();
         report.variants[2].mean_reward = None;
+        report.judges.truncate(1);
         insta::assert_snapshot!(terminal_table(&report), @r"
     variant         budget  win rate      interval  difference      interval    KL  length  faults  reward
     sequence           300      65.5  62.4 to 68.3                            3.20    28.6    2.30    1.10
@@ -84,6 +126,27 @@ mod tests {
 
     win rate in % against the SFT reference, 500 prompts x 3 seeds; difference in points to `sequence`
     95 % intervals over prompts and seeds; KL in nats, length in tokens, reward in SD of the reference's return
+    ");
+    }
+
+    #[test]
+    fn several_judges_are_shown_beside_each_other() {
+        let mut report = report();
+        report.variants.truncate(1);
+        report.judges = ["oracle", "llm"].map(crate::report::sample::second_judge).to_vec();
+        report.agreements = vec![crate::report::sample::agreement()];
+        let text = terminal_table(&report);
+        let shown = text.split("return\n").nth(1).unwrap();
+        insta::assert_snapshot!(shown, @r"
+
+    judge   sequence/300  token/300  pairs  unjudged  ties  same in both orders  first shown
+    oracle          61.2       70.5    400         3  12.0                 81.5         58.0
+    llm             61.2       70.5    400         3  12.0                 81.5         58.0
+
+    agreement       pairs  same winner  of decided  alpha
+    oracle and llm    397         74.3        81.0  0.612
+
+    win rates, ties, orders and agreement in %; alpha is Krippendorff's
     ");
     }
 

@@ -3,8 +3,8 @@
 //! Counted from the nodes' configs and the lengths of the data. Nothing is known of the models to come: a policy is taken to
 //! answer as long as the demonstrations, and padding is what random batches of them have. How fast a device is, `bench` says.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::AddAssign;
 
 use anyhow::{Context, Result, bail};
@@ -20,8 +20,9 @@ use super::node::{Node, Plan, Stage};
 use super::policy::{Setting, dataset};
 use super::responses::{BEST_OF, CALIBRATION_PROMPTS};
 use super::stop::Stop;
-use super::{ppo, preferences, responses, reward, sft};
+use super::{opinions, ppo, preferences, responses, reward, sft};
 use crate::events::Memory;
+use crate::judge::Judge;
 use crate::model::flops::{Rows, forward, sampling};
 use crate::model::{Architecture, bucket};
 use crate::recipe::{Experiment, PreferenceSource};
@@ -214,6 +215,12 @@ impl Corpus {
             Stage::Responses => tally.responses(&config(node)?),
             Stage::Judgements if node.inputs.iter().any(|input| input.role == "judge") => {
                 tally.read(1, 2 * (self.test + self.validation));
+            }
+            Stage::Opinions => {
+                let config: opinions::Config = config(node)?;
+                let seeds: BTreeSet<u64> = config.runs.iter().map(|run| run.seed).collect();
+                let asked = usize::from(matches!(config.judge, Judge::RewardModel(_)));
+                tally.read(1, 2 * self.test * seeds.len() * asked);
             }
             _ => return Ok(Estimate::default()),
         }

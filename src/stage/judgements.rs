@@ -1,27 +1,25 @@
-//! Stage `judgements`: a score for every response, the reference's beside the policy's.
+//! Stage `judgements`: what the primary judge says of every response, the reference's beside the policy's.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::data::world;
 use super::execute::Inputs;
+use super::judging::{Bench, Judged, Needs};
 use super::policy::{Setting, dataset, response};
-use super::responses::pairs;
-use super::reward;
-use crate::data::world::World;
-use crate::data::{Prompt, Response};
+use crate::data::Response;
 use crate::events::Emitter;
-use crate::judge::{self, Verdict};
+use crate::judge::Judge;
 use crate::ppo::train::Snapshot;
 use crate::ppo::watch::Habits;
+use crate::recipe::Recipe;
 use crate::store::Workspace;
-use crate::text::Tokenizer;
 
 pub(super) const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {
-    pub(super) judge: judge::Config,
+    /// As keys know it.
+    pub(super) judge: Judge,
     pub(super) setting: Setting,
 }
 
@@ -29,9 +27,8 @@ pub(super) struct Config {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Judgements {
     /// On the test prompts.
-    pub(super) test: Vec<Verdict>,
-    /// The reference on the test prompts.
-    pub(super) reference: Vec<Verdict>,
+    #[serde(flatten)]
+    pub(super) judged: Judged,
     /// On the validation prompts, at every step that was sampled.
     pub(super) curve: Vec<Point>,
 }
@@ -40,78 +37,51 @@ pub(super) struct Judgements {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Point {
     pub(super) step: usize,
-    pub(super) win_rate: f64,
-    /// Mean score.
-    pub(super) score: f64,
+    /// None where the judge was not asked, or could not say.
+    pub(super) win_rate: Option<f64>,
+    /// Mean score, where the judge gives scores.
+    pub(super) score: Option<f64>,
     pub(super) habits: Habits,
 }
 
-pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitter: &Emitter) -> Result<()> {
+pub(super) fn run(
+    config: &Config,
+    recipe: &Recipe,
+    inputs: &Inputs,
+    workspace: &Workspace,
+    emitter: &Emitter,
+) -> Result<()> {
     let setting = &config.setting;
     let tokenizer = setting.tokenizer(inputs)?;
     let data = dataset(inputs)?;
-    let judge = Judge::new(config, inputs, &tokenizer)?;
+    let needs = Needs { recipe, inputs, model: "judge", reference: "reference", workspace };
+    let bench = Bench::new(&config.judge, &needs, setting, &tokenizer, emitter)?;
     let reference = inputs.artefact("reference_responses")?;
     let snapshots: Vec<Snapshot> = inputs.artefact("policy")?.read_jsonl("validation.jsonl")?;
-    let baseline = judge.verdicts(&data.validation, &reference.read_jsonl("validation.jsonl")?);
-    let curve = snapshots.into_iter().map(|snapshot| {
-        let habits = Habits::of(snapshot.responses.iter().map(Vec::as_slice));
-        let responses: Vec<Response> = snapshot.responses.into_iter().map(|ids| response(&tokenizer, ids)).collect();
-        let verdicts = judge.verdicts(&data.validation, &responses);
-        let mean = |sum: f64| sum / verdicts.len().max(1) as f64;
-        let win_rate = mean(verdicts.iter().zip(&baseline).map(|(ours, theirs)| ours.against(theirs)).sum());
-        let score = mean(verdicts.iter().map(|verdict| verdict.score).sum());
-        emitter.metrics(snapshot.step, [("win_rate", win_rate)]);
-        Point { step: snapshot.step, win_rate, score, habits }
-    });
-    let curve = curve.collect();
-    let judgements = Judgements {
-        test: judge.verdicts(&data.test, &inputs.artefact("responses")?.read_jsonl("test.jsonl")?),
-        reference: judge.verdicts(&data.test, &reference.read_jsonl("test.jsonl")?),
-        curve,
-    };
-    Ok(workspace.write_json("judgements.json", &judgements)?)
+    let theirs: Vec<Response> = reference.read_jsonl("validation.jsonl")?;
+    let last = snapshots.last().map(|snapshot| snapshot.step);
+    let (mut curve, mut all) = (Vec::new(), Vec::new());
+    for Snapshot { step, responses } in snapshots {
+        let habits = Habits::of(responses.iter().map(Vec::as_slice));
+        let ours: Vec<Response> = responses.into_iter().map(|ids| response(&tokenizer, ids)).collect();
+        // A judge of pairs costs requests: it is asked about the policy that training ended with.
+        let asked = config.judge.scores() || (config.judge.can_be_asked() && Some(step) == last);
+        let judged = if asked { bench.judge(&data.validation, &ours, &theirs)? } else { Judged::default() };
+        let outcomes: Vec<f64> = judged.outcomes().into_iter().flatten().collect();
+        let win_rate = mean(&outcomes);
+        let score = mean(&judged.test.iter().map(|verdict| verdict.score).collect::<Vec<_>>());
+        emitter.metrics(step, win_rate.map(|rate| ("win_rate", rate)));
+        curve.push(Point { step, win_rate, score, habits });
+        all.push(judged);
+    }
+    let ours: Vec<Response> = inputs.artefact("responses")?.read_jsonl("test.jsonl")?;
+    let judged = bench.judge(&data.test, &ours, &reference.read_jsonl::<Response>("test.jsonl")?)?;
+    if let Some(usage) = bench.usage(&all.iter().chain([&judged]).collect::<Vec<_>>()) {
+        workspace.write_json("usage.json", &usage)?;
+    }
+    Ok(workspace.write_json("judgements.json", &Judgements { judged, curve })?)
 }
 
-/// The recipe's judge with what it needs.
-enum Judge<'a> {
-    Oracle(Box<World>),
-    RewardModel { model: Box<crate::reward::score::RewardModel>, tokenizer: &'a Tokenizer, setting: &'a Setting },
-}
-
-impl<'a> Judge<'a> {
-    fn new(config: &'a Config, inputs: &Inputs, tokenizer: &'a Tokenizer) -> Result<Self> {
-        Ok(match config.judge {
-            judge::Config::Oracle(_) => {
-                Self::Oracle(Box::new(world(inputs)?.context("an oracle needs a world; the dataset is none")?))
-            }
-            judge::Config::RewardModel(_) => {
-                let model = Box::new(reward::load(
-                    inputs.artefact("judge")?,
-                    &config.setting,
-                    config.setting.base(inputs)?.as_ref(),
-                )?);
-                Self::RewardModel { model, tokenizer, setting: &config.setting }
-            }
-        })
-    }
-
-    fn verdicts(&self, prompts: &[Prompt], responses: &[Response]) -> Vec<Verdict> {
-        match self {
-            Self::Oracle(world) => prompts
-                .iter()
-                .zip(responses)
-                .map(|(prompt, response)| Verdict::of_faults(&world.faults(&prompt.facts, response)))
-                .collect(),
-            Self::RewardModel { model, tokenizer, setting } => {
-                let ids: Vec<Vec<u32>> = prompts
-                    .iter()
-                    .map(|prompt| tokenizer.encode_prompt(&prompt.text, setting.max_prompt_tokens))
-                    .collect();
-                let crew = setting.crew();
-                let scores = crew.install(|| model.scores(&pairs(&ids, responses), tokenizer.pad(), &crew));
-                scores.into_iter().map(Verdict::of_score).collect()
-            }
-        }
-    }
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }

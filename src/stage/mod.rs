@@ -17,9 +17,11 @@ mod data;
 mod edits;
 mod export;
 mod judgements;
+mod judging;
 mod labels;
 mod merge;
 mod opened;
+mod opinions;
 mod plan;
 mod policy;
 mod ppo;
@@ -76,7 +78,8 @@ pub fn run(
         Stage::Reward => reward::run(&config(node, recipe)?, inputs, workspace, &recorder),
         Stage::Ppo => ppo::run(&config(node, recipe)?, inputs, workspace, &recorder),
         Stage::Responses => responses::run(&config(node, recipe)?, inputs, workspace, emitter),
-        Stage::Judgements => judgements::run(&config(node, recipe)?, inputs, workspace, emitter),
+        Stage::Judgements => judgements::run(&config(node, recipe)?, recipe, inputs, workspace, emitter),
+        Stage::Opinions => opinions::run(&config(node, recipe)?, recipe, inputs, workspace, emitter),
         Stage::Report => report::run(&config(node, recipe)?, inputs, workspace),
     }
 }
@@ -98,6 +101,7 @@ pub const fn version(stage: Stage) -> u32 {
         Stage::Ppo => ppo::VERSION,
         Stage::Responses => responses::VERSION,
         Stage::Judgements => judgements::VERSION,
+        Stage::Opinions => opinions::VERSION,
         Stage::Report => report::VERSION,
     }
 }

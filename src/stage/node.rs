@@ -38,6 +38,8 @@ pub enum Stage {
     Responses,
     /// Which responses are better.
     Judgements,
+    /// What further judges say of the responses that were chosen.
+    Opinions,
     /// Tables and charts.
     Report,
 }
@@ -59,6 +61,7 @@ impl Stage {
             Self::Ppo => "ppo",
             Self::Responses => "responses",
             Self::Judgements => "judgements",
+            Self::Opinions => "opinions",
             Self::Report => "report",
         }
     }

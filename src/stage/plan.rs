@@ -1,24 +1,23 @@
 //! From an experiment to its nodes: pure but for the hashes of the files that its recipes name.
 
-use anyhow::Result;
+mod opinions;
+mod rewards;
+
+use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::annotator::Templates;
+use super::judging::keyed;
 use super::merge::merge;
 use super::node::{Plan, Stage};
 use super::policy::Setting;
-use super::{
-    data, edits, judgements, labels, ppo, preferences, report, responses, reward, sft, spans, tokenizer, words,
-};
-use crate::data::Format;
-use crate::judge;
-use crate::labels::spans::Category;
-use crate::llm;
+use super::{data, edits, judgements, labels, ppo, preferences, report, responses, reward, sft, tokenizer};
+use crate::judge::{self, Judge};
 use crate::model::checkpoint;
 use crate::recipe::{self, Experiment, Recipe, Run, Start, Variant};
-use crate::reward::{Kind, PairSource, Sequence, Spans};
-use crate::units::{NonNegative, Positive};
+use crate::reward::{Kind, Sequence};
+use crate::units::NonNegative;
 
 /// The plan of `experiment`: of one recipe with its report, of a sweep all that its points need, shared work once.
 ///
@@ -44,8 +43,20 @@ pub fn plan_recipe(recipe: &Recipe, name: &str) -> Result<Plan> {
     let data = plan.push(Stage::Data, data::VERSION, "data", data::config(recipe)?, &[]);
     let tokenizer =
         plan.push(Stage::Tokenizer, tokenizer::VERSION, "tokenizer", tokenizer::config(recipe)?, &[("data", data)]);
-    let (setting, edits, templates) = (Setting::of(recipe)?, edits::source(recipe)?, Templates::of(recipe)?);
-    let mut planner = Planner { recipe, setting, edits, templates, plan, data, tokenizer, cells: Vec::new() };
+    let primary = recipe.judge.primary().context("a recipe needs a judge, and of several a `judge.primary`")?;
+    let further = recipe.judge.further().iter().map(keyed).collect::<Result<_>>()?;
+    let mut planner = Planner {
+        recipe,
+        setting: Setting::of(recipe)?,
+        edits: edits::source(recipe)?,
+        templates: Templates::of(recipe)?,
+        plan,
+        data,
+        tokenizer,
+        primary: keyed(&primary)?,
+        further,
+        cells: Vec::new(),
+    };
     for &seed in &recipe.seeds {
         planner.seed(seed);
     }
@@ -72,6 +83,9 @@ struct Planner<'a> {
     plan: Plan,
     data: usize,
     tokenizer: usize,
+    /// As keys know it, like the further ones.
+    primary: Judge,
+    further: Vec<Judge>,
     cells: Vec<(Cell, Annotations)>,
 }
 
@@ -160,14 +174,13 @@ impl Planner<'_> {
         self.recipe.policy.as_ref().is_some_and(|start| start.lora.is_some())
     }
 
-    /// The judge's own reward model, trained on what no variant sees.
+    /// The judge's own reward model.
     fn judge(&mut self, reference: Reference, budget: usize) -> Option<usize> {
-        let judge::Config::RewardModel(_) = self.recipe.judge else { return None };
-        let kind = Kind::Sequence(Sequence { data: PairSource::Preferences });
+        let judge::RewardModel { kind, held_out } = self.recipe.judge.reward_model.clone()?;
         let at = format!("budget={budget}/seed={}", reference.seed);
         let label = format!("reward/judge/{at}");
         let all = self.annotations(reference, Round { policy: reference.policy, budget, skip: 0, at });
-        Some(self.reward(&kind, &[all], label, true, &[]))
+        Some(self.reward(&kind, &[all], label, held_out, &[]))
     }
 
     /// A reward model that learns from `rounds` of annotation, and from `more` labels of theirs.
@@ -194,50 +207,6 @@ impl Planner<'_> {
         from.extend(more.iter().cloned());
         let from: Vec<(&str, usize)> = from.iter().map(|(role, node)| (role.as_str(), *node)).collect();
         self.push(Stage::Reward, reward::VERSION, label, &config, &from)
-    }
-
-    /// A variant's reward models: one, or one for each category of errors.
-    fn rewards(&mut self, variant: &Variant, rounds: &[Annotations], at: &str) -> Vec<(String, usize)> {
-        let label = format!("reward/{at}");
-        match &variant.reward {
-            Kind::Sequence(_) | Kind::Token(_) => {
-                vec![("reward".to_owned(), self.reward(&variant.reward, rounds, label, false, &[]))]
-            }
-            Kind::Tppo(_) => {
-                let words: Vec<usize> = rounds.iter().map(|round| self.words(round)).collect();
-                let words = in_rounds("words", words.into_iter());
-                vec![("reward".to_owned(), self.reward(&variant.reward, rounds, label, false, &words))]
-            }
-            Kind::Spans(_) => {
-                let categories = self.recipe.labels.spans.as_ref().map(|spans| spans.categories.clone());
-                let model = |category: Category| {
-                    let spans: Vec<usize> = rounds.iter().map(|round| self.spans(round, &category)).collect();
-                    let spans = in_rounds("spans", spans.into_iter());
-                    let label = format!("reward/{}/{at}", category.name);
-                    // What a span is paid is the sum's matter: a model by itself counts errors.
-                    let kind = Kind::Spans(Spans { clean: NonNegative::try_from(0.0).expect("in range") });
-                    (format!("reward.{}", category.name), self.reward(&kind, rounds, label, false, &spans))
-                };
-                categories.into_iter().flatten().map(model).collect()
-            }
-        }
-    }
-
-    fn words(&mut self, round: &Annotations) -> usize {
-        let llm = self.recipe.labels.llm_words.as_ref().map(llm::Words::deciding);
-        let config = words::Config { llm, template: self.templates.words.clone(), setting: self.setting.clone() };
-        let from = [("preferences", round.preferences)];
-        self.push(Stage::Words, words::VERSION, format!("words/{}", round.at), &config, &from)
-    }
-
-    fn spans(&mut self, round: &Annotations, category: &Category) -> usize {
-        let category = Category { weight: Positive::try_from(1.0).expect("above zero"), ..category.clone() };
-        let label = format!("spans/{}/{}", category.name, round.at);
-        let (budget, seed) = (round.budget, round.reference.seed);
-        let config = spans::Config { category, budget, seed, setting: self.setting.clone() };
-        let is_world = self.recipe.dataset.format == Format::World;
-        let from = if is_world { vec![("preferences", round.preferences)] } else { vec![] };
-        self.push(Stage::Spans, spans::VERSION, label, &config, &from)
     }
 
     /// A variant at one KL coefficient: annotations, reward model and policy, round by round.
@@ -313,11 +282,12 @@ impl Planner<'_> {
         from.push(("policy", policy));
         from.extend(mix);
         let responses = self.push(Stage::Responses, responses::VERSION, format!("responses/{at}"), &config, &from);
-        let config = judgements::Config { judge: self.recipe.judge.clone(), setting: self.setting.clone() };
+        let config = judgements::Config { judge: self.primary.clone(), setting: self.setting.clone() };
         let mut from = vec![("reference_responses", reference_responses), ("policy", policy), ("responses", responses)];
-        from.extend(judge.map(|judge| ("judge", judge)));
+        let model = judge.filter(|_| matches!(self.primary, Judge::RewardModel(_)));
+        from.extend(model.map(|model| ("judge", model)));
         if self.adapts() {
-            from.extend(judge.map(|_| ("reference", reference)));
+            from.extend(model.map(|_| ("reference", reference)));
         }
         let judgements = self.push(Stage::Judgements, judgements::VERSION, format!("judgements/{at}"), &config, &from);
         let Trained { rewards, mix, .. } = trained;
@@ -326,7 +296,7 @@ impl Planner<'_> {
     }
 
     fn report(mut self, name: &str) -> Plan {
-        let mut inputs: Vec<(String, usize)> = Vec::new();
+        let mut inputs: Vec<(String, usize)> = self.opinions();
         for (i, (cell, annotations)) in self.cells.iter().enumerate() {
             let Reference { policy, responses, .. } = annotations.reference;
             let mine = [

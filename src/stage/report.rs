@@ -19,7 +19,7 @@ pub use sweep::sweep_report;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use self::collect::{Chosen, Loaded, all_warnings, chosen, grid, reward_models, variants};
+use self::collect::{Chosen, Loaded, all_warnings, chosen, grid, keep_common, reward_models, variants};
 use self::costs::{costs, provenance};
 use self::curves::curves;
 use self::differences::differences;
@@ -55,8 +55,9 @@ pub(super) struct Cell {
 }
 
 pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Result<()> {
-    let cells: Vec<Loaded> =
+    let mut cells: Vec<Loaded> =
         config.cells.iter().enumerate().map(|(i, cell)| Loaded::new(i, cell, inputs)).collect::<Result<_>>()?;
+    keep_common(&mut cells);
     write(&report(config, inputs, &cells, Vec::new())?, workspace.dir())
 }
 
@@ -65,16 +66,18 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace) -> Re
 fn report(config: &Config, inputs: &Inputs, cells: &[Loaded], missing: Vec<MissingStage>) -> Result<Report> {
     let (recipe, evaluation) = (&config.recipe, &config.recipe.evaluation);
     let chosen: Vec<Chosen> = chosen(recipe, cells);
+    let (judges, agreements) = judges(config, inputs, cells, &chosen)?;
     let mut report = Report {
         recipe: config.name.clone(),
         description: recipe.description.clone(),
-        judge: judged_by(&recipe.judge).to_owned(),
-        judges: judges(config, inputs, cells, &chosen)?,
+        judge: judged_by(&recipe.judge),
+        judges,
+        agreements,
         confidence: evaluation.confidence.get(),
         bootstrap_samples: evaluation.bootstrap_samples.get(),
         difference: evaluation.difference.get(),
         power: evaluation.power.get(),
-        prompts: cells.first().map_or(0, |cell| cell.judgements.test.len()),
+        prompts: cells.first().map_or(0, |cell| cell.kept.len()),
         variants: variants(recipe, inputs, &chosen)?,
         comparisons: comparisons(recipe, inputs, &chosen)?,
         grid: grid(recipe, cells, &chosen),
@@ -129,6 +132,7 @@ fn reference(inputs: &Inputs, cells: &[Loaded]) -> Result<SftResult> {
         lengths.push(summary.habits.length);
         let counts: Vec<f64> = cell
             .judgements
+            .judged
             .reference
             .iter()
             .filter_map(|verdict| Some(verdict.faults.as_ref()?.len() as f64))

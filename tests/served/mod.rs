@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test and example uses its own part")]
 
+pub mod rules;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

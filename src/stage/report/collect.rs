@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use super::super::execute::Inputs;
 use super::super::judgements::Judgements;
+use super::super::judging::best_coefficient;
 use super::super::policy::seed;
 use super::super::ppo::rewards;
 use super::super::responses::Summary;
@@ -32,6 +33,8 @@ pub(super) struct Loaded {
     suspicions: Vec<Suspicion>,
     /// PPO's own metrics, by step.
     pub(super) metrics: BTreeMap<usize, BTreeMap<String, f64>>,
+    /// Test prompts with an outcome in every cell that is reported.
+    pub(super) kept: Vec<usize>,
 }
 
 #[derive(serde::Deserialize)]
@@ -47,10 +50,13 @@ impl Loaded {
         let evaluation = |(category, model): (String, &Artefact)| Ok((category, model.read_json("evaluation.json")?));
         let metrics: Option<Vec<Line>> = policy.map(|policy| policy.read_jsonl("metrics.jsonl")).transpose()?;
         let suspicions = policy.map(|policy| policy.read_jsonl("suspicions.jsonl")).transpose()?;
+        let judgements: Judgements = of("judgements")?.read_json("judgements.json")?;
+        let outcomes = judgements.judged.outcomes();
         Ok(Self {
             index,
             at: at.clone(),
-            judgements: of("judgements")?.read_json("judgements.json")?,
+            kept: (0..outcomes.len()).filter(|&prompt| outcomes[prompt].is_some()).collect(),
+            judgements,
             summary: responses.map(|responses| responses.read_json("summary.json")).transpose()?,
             evaluations: rewards(inputs, &format!("{index}.")).into_iter().map(evaluation).collect::<Result<_>>()?,
             suspicions: suspicions.unwrap_or_default(),
@@ -73,17 +79,28 @@ impl Loaded {
 
     /// Win rate on the validation prompts after the last iteration.
     pub(super) fn validation(&self) -> Option<f64> {
-        self.judgements.curve.last().map(|point| point.win_rate)
+        self.judgements.curve.last().and_then(|point| point.win_rate)
     }
 
     /// Mean score by the judge on the test prompts.
     pub(super) fn score(&self) -> Option<f64> {
-        mean(&self.judgements.test.iter().map(|verdict| verdict.score).collect::<Vec<_>>())
+        mean(&self.judgements.judged.test.iter().map(|verdict| verdict.score).collect::<Vec<_>>())
     }
 
-    /// Outcome of every test prompt against the reference.
+    /// Outcome of every kept test prompt against the reference.
     pub(super) fn outcomes(&self) -> Vec<f64> {
-        self.judgements.test.iter().zip(&self.judgements.reference).map(|(ours, theirs)| ours.against(theirs)).collect()
+        let all = self.judgements.judged.outcomes();
+        self.kept.iter().filter_map(|&prompt| all[prompt]).collect()
+    }
+}
+
+/// Keeps the test prompts on which every one of `cells` has an outcome: comparisons are of the same prompts.
+pub(super) fn keep_common(cells: &mut [Loaded]) {
+    let Some(first) = cells.first() else { return };
+    let common: Vec<usize> =
+        first.kept.iter().copied().filter(|prompt| cells.iter().all(|cell| cell.kept.contains(prompt))).collect();
+    for cell in cells {
+        cell.kept.clone_from(&common);
     }
 }
 
@@ -103,10 +120,10 @@ pub(super) fn chosen<'a>(recipe: &Recipe, cells: &'a [Loaded]) -> Vec<Chosen<'a>
     let mut all = Vec::new();
     for budget in recipe.budgets.iter().map(|budget| budget.get()) {
         for run in recipe.runs() {
-            let best = candidates(recipe, cells, &run.name, budget).into_iter().max_by(|a, b| {
-                let key = |c: &Chosen| (c.validation.unwrap_or(0.0), c.kl_coef);
-                key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal)
-            });
+            let candidates = candidates(recipe, cells, &run.name, budget);
+            let rates: Vec<(f64, Option<f64>)> = candidates.iter().map(|c| (c.kl_coef, c.validation)).collect();
+            let best = best_coefficient(&rates);
+            let best = candidates.into_iter().find(|c| best.is_some_and(|best| best.to_bits() == c.kl_coef.to_bits()));
             all.extend(best);
         }
     }
@@ -171,7 +188,7 @@ pub(super) fn variants(recipe: &Recipe, inputs: &Inputs, chosen: &[Chosen]) -> R
             let faults: Vec<&Vec<String>> = chosen
                 .cells
                 .iter()
-                .flat_map(|cell| &cell.judgements.test)
+                .flat_map(|cell| &cell.judgements.judged.test)
                 .filter_map(|verdict| verdict.faults.as_ref())
                 .collect();
             let mut by_kind: BTreeMap<String, f64> = BTreeMap::new();

@@ -31,11 +31,11 @@ fn seed_curve(inputs: &Inputs, cell: &Loaded, window: usize) -> SeedCurve {
         CurvePoint {
             step: point.step,
             tokens: tokens(point.step),
-            win_rate: Some(point.win_rate),
+            win_rate: point.win_rate,
             kl_nats: recent("kl_nats"),
             mean_reward: recent("reward"),
             mean_length: Some(point.habits.length),
-            mean_score: Some(point.score),
+            mean_score: point.score,
         }
     });
     let points = points.collect();

@@ -29,9 +29,6 @@ fn comparison(config: &eval::Config, inputs: &Inputs, a: &Chosen, b: &Chosen) ->
     let (samples, confidence) = (config.bootstrap_samples.get(), config.confidence.get());
     let (ours, theirs) = (outcomes(a)?, outcomes(b)?);
     let difference = paired_difference(&ours, &theirs, samples, confidence, seed(0, "bootstrap"))?;
-    let direct = direct(a, b)?;
-    let share = win_rate(&direct, samples, confidence, seed(0, "bootstrap"));
-    let (wins, ties, losses) = direct.counts();
     let mut comparison = Comparison {
         a: a.variant.clone(),
         b: b.variant.clone(),
@@ -39,25 +36,29 @@ fn comparison(config: &eval::Config, inputs: &Inputs, a: &Chosen, b: &Chosen) ->
         difference_points: difference.points.value,
         ci: [difference.points.low, difference.points.high],
         p_value: difference.p_value,
-        head_to_head: Some(share.value),
-        head_to_head_ci: Some([share.low, share.high]),
-        length_controlled_head_to_head: against(inputs, a, b, &direct)?,
-        wins,
-        ties,
-        losses,
         ..Comparison::default()
     };
+    if let Some(direct) = direct(a, b)? {
+        let share = win_rate(&direct, samples, confidence, seed(0, "bootstrap"));
+        comparison.head_to_head = Some(share.value);
+        comparison.head_to_head_ci = Some([share.low, share.high]);
+        comparison.length_controlled_head_to_head = against(inputs, a, b, &direct)?;
+        (comparison.wins, comparison.ties, comparison.losses) = direct.counts();
+    }
     complete(config, &mut comparison, &ours, &theirs);
     Ok(comparison)
 }
 
-/// The judge's verdicts on the responses of `a` and `b` to the same prompts, seed by seed.
-pub(super) fn direct(a: &Chosen, b: &Chosen) -> Result<Outcomes> {
+/// The judge's verdicts on the responses of `a` and `b` to the same prompts, seed by seed; none where it gives no scores.
+pub(super) fn direct(a: &Chosen, b: &Chosen) -> Result<Option<Outcomes>> {
+    if [a, b].iter().any(|side| side.cells.iter().any(|cell| cell.judgements.judged.test.is_empty())) {
+        return Ok(None);
+    }
     let scores = |chosen: &Chosen| -> Vec<Vec<f64>> {
         let of = |verdicts: &[crate::judge::Verdict]| verdicts.iter().map(|verdict| verdict.score).collect();
-        chosen.cells.iter().map(|cell| of(&cell.judgements.test)).collect()
+        chosen.cells.iter().map(|cell| of(&cell.judgements.judged.test)).collect()
     };
-    Ok(Outcomes::from_scores(&scores(a), &scores(b))?)
+    Ok(Some(Outcomes::from_scores(&scores(a), &scores(b))?))
 }
 
 /// Gives the variants of each budget their letters: two share one where the corrected p-value of their difference is not below

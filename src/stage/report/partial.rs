@@ -10,7 +10,7 @@ use super::super::execute::Inputs;
 use super::super::node::{Node, Stage};
 use super::super::plan::plan;
 use super::super::reason::recall;
-use super::collect::Loaded;
+use super::collect::{Loaded, keep_common};
 use super::{Cell, Config, report};
 use crate::recipe::Experiment;
 use crate::report::{MissingStage, Report};
@@ -40,7 +40,8 @@ pub fn partial_report(experiment: &Experiment, store: &Store) -> Result<Option<R
         config.cells.iter().enumerate().any(|(other, cell)| same(cell) && absent(other))
     };
     let complete = config.cells.iter().enumerate().filter(|(_, at)| !incomplete(at));
-    let cells: Vec<Loaded> = complete.map(|(i, at)| Loaded::new(i, at, &inputs)).collect::<Result<_>>()?;
+    let mut cells: Vec<Loaded> = complete.map(|(i, at)| Loaded::new(i, at, &inputs)).collect::<Result<_>>()?;
+    keep_common(&mut cells);
     if cells.is_empty() {
         return Ok(None);
     }

@@ -79,11 +79,11 @@ pub(super) fn against(inputs: &Inputs, a: &Chosen, b: &Chosen, direct: &Outcomes
     Ok(length_controlled(&outcomes, &ours, &theirs))
 }
 
-/// Tokens of the responses of `role`, seed by seed.
+/// Tokens of the responses of `role` to the kept prompts, seed by seed.
 fn lengths(inputs: &Inputs, chosen: &Chosen, role: &str) -> Result<Vec<Vec<f64>>> {
     let of = |cell: &&Loaded| {
         let responses: Vec<Response> = cell.artefact(inputs, role)?.read_jsonl("test.jsonl").context("responses")?;
-        Ok(responses.iter().map(|response| response.ids.len() as f64).collect())
+        Ok(cell.kept.iter().map(|&prompt| responses[prompt].ids.len() as f64).collect())
     };
     chosen.cells.iter().map(of).collect()
 }

@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::super::data::world;
 use super::super::execute::Inputs;
+use super::super::judging::Judged;
 use super::super::policy::{Setting, dataset, seed};
 use super::super::ppo::{self, reward_of, rewards};
 use super::Config;
@@ -142,7 +143,7 @@ fn drawn<'a>(
     let (prompts, world) = (dataset(inputs)?.test, world(inputs)?);
     let mut pool: Vec<(&Loaded, usize, f64)> = Vec::new();
     for cell in cells {
-        pool.extend(cell.outcomes().into_iter().enumerate().map(|(i, outcome)| (*cell, i, outcome)));
+        pool.extend(cell.kept.iter().copied().zip(cell.outcomes()).map(|(i, outcome)| (*cell, i, outcome)));
     }
     pool.shuffle(rng);
     let mut subjects = Vec::new();
@@ -205,6 +206,16 @@ fn repaired(
     (spell(&labelled.original_labels), edit.edited.text)
 }
 
+/// How the policy's response fared shown first and shown second, where the judge was asked in both orders or does not see one.
+fn orders(judged: &Judged, prompt: usize) -> Option<[f64; 2]> {
+    if let Some((ours, theirs)) = judged.verdicts(prompt) {
+        return Some([ours.against(theirs), 1.0 - theirs.against(ours)]);
+    }
+    let votes = &judged.ballots.get(prompt)?.0;
+    let of = |first: bool| votes.iter().find(|vote| vote.first == Some(first))?.preference;
+    Some([of(true)?, of(false)?])
+}
+
 /// Test prompts drawn at random, with the answers of the reference and of every variant at the largest budget.
 pub(super) fn examples(inputs: &Inputs, chosen: &[Chosen]) -> Result<Vec<Example>> {
     let cells = shown(chosen);
@@ -219,21 +230,20 @@ pub(super) fn examples(inputs: &Inputs, chosen: &[Chosen]) -> Result<Vec<Example
     order.shuffle(&mut ChaCha8Rng::seed_from_u64(samples_seed()));
     order.truncate(EXAMPLES);
     let example = |i: usize| {
-        let theirs = &first.judgements.reference[i];
         let mut responses = vec![ExampleResponse {
             name: "reference".to_owned(),
             text: reference[i].text.clone(),
-            faults: theirs.faults.clone(),
+            faults: first.judgements.judged.reference.get(i).and_then(|verdict| verdict.faults.clone()),
             ..ExampleResponse::default()
         }];
         responses.extend(answers.iter().map(|(cell, texts)| {
-            let ours = &cell.judgements.test[i];
+            let judged = &cell.judgements.judged;
             ExampleResponse {
                 name: cell.at.variant.clone(),
                 text: texts[i].text.clone(),
-                faults: ours.faults.clone(),
-                outcome: Some(ours.against(theirs)),
-                orders: Some([ours.against(theirs), 1.0 - theirs.against(ours)]),
+                faults: judged.test.get(i).and_then(|verdict| verdict.faults.clone()),
+                outcome: judged.outcomes()[i],
+                orders: orders(judged, i),
             }
         }));
         Example { prompt: prompts[i].text.clone(), budget: first.at.budget, seed: first.at.seed, responses }

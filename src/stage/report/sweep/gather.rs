@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::super::collect::{Chosen, Loaded, chosen};
+use super::super::collect::{Chosen, Loaded, chosen, keep_common};
 use super::super::{Cell, Config, mean};
 use crate::data::Prompt;
 use crate::eval::Panel;
@@ -105,7 +105,8 @@ impl<'a> Found<'a> {
     fn results(&self, point: &Point, prompts: &mut Prompts) -> Result<(Vec<Measured>, BTreeSet<usize>)> {
         let cells: Vec<Option<Loaded>> = (0..self.config.cells.len()).map(|index| self.cell(index)).collect();
         let lacking: Vec<bool> = cells.iter().map(Option::is_none).collect();
-        let cells: Vec<Loaded> = cells.into_iter().flatten().collect();
+        let mut cells: Vec<Loaded> = cells.into_iter().flatten().collect();
+        keep_common(&mut cells);
         let best = chosen(&point.recipe, &cells);
         let (mut results, mut all_missing) = (Vec::new(), BTreeSet::new());
         for budget in point.recipe.budgets.iter().map(|budget| budget.get()) {
@@ -122,7 +123,7 @@ impl<'a> Found<'a> {
                 };
                 let best = best.iter().find(|best| best.variant == variant.name && best.budget == budget);
                 results.push(match best.filter(|_| missing.is_empty()) {
-                    Some(best) => measured(result, best, prompts.of(self, best))?,
+                    Some(best) => measured(result, best, &prompts.of(self, best))?,
                     None => Measured { result, outcomes: None, lead: None },
                 });
                 all_missing.extend(missing);
@@ -162,10 +163,12 @@ impl<'a> Found<'a> {
     }
 }
 
-/// A result at the KL coefficient that was chosen for it, on the prompts with the numbers `columns`.
-fn measured(result: PointResult, best: &Chosen, columns: Vec<usize>) -> Result<Measured> {
+/// A result at the KL coefficient that was chosen for it; `columns` are the numbers of all test prompts.
+fn measured(result: PointResult, best: &Chosen, columns: &[usize]) -> Result<Measured> {
     let rows: Vec<Vec<f64>> = best.cells.iter().map(|cell| cell.outcomes()).collect();
     let seeds: Vec<u64> = best.cells.iter().map(|cell| cell.at.seed).collect();
+    let kept = best.cells.first().map_or(&[][..], |cell| &cell.kept);
+    let columns: Vec<usize> = kept.iter().filter_map(|&prompt| columns.get(prompt).copied()).collect();
     let prompts = columns.len();
     let outcomes = Panel::new(seeds, columns, &rows)
         .with_context(|| format!("judgements of `{}` at point `{}`", result.variant, result.point))?;
@@ -187,7 +190,7 @@ fn measured(result: PointResult, best: &Chosen, columns: Vec<usize>) -> Result<M
 fn curve(best: &Chosen) -> Vec<[f64; 2]> {
     let Some(first) = best.cells.first() else { return Vec::new() };
     let at = |step: usize| {
-        let of = |cell: &&Loaded| cell.judgements.curve.iter().find(|point| point.step == step).map(|p| p.win_rate);
+        let of = |cell: &&Loaded| cell.judgements.curve.iter().find(|point| point.step == step)?.win_rate;
         let rates: Option<Vec<f64>> = best.cells.iter().map(of).collect();
         Some([step as f64, mean(&rates?)?])
     };
@@ -196,7 +199,7 @@ fn curve(best: &Chosen) -> Vec<[f64; 2]> {
 
 fn measures(cell: &Loaded) -> Measures {
     let faults: Option<Vec<f64>> =
-        cell.judgements.test.iter().map(|verdict| Some(verdict.faults.as_ref()?.len() as f64)).collect();
+        cell.judgements.judged.test.iter().map(|verdict| Some(verdict.faults.as_ref()?.len() as f64)).collect();
     let summary = cell.summary.as_ref();
     // Of several models none stands for the variant.
     let evaluation = if let [(_, evaluation)] = cell.evaluations.as_slice() { Some(evaluation) } else { None };
@@ -224,7 +227,7 @@ struct Prompts {
 impl Prompts {
     /// The numbers of the test prompts that `best` was judged on.
     fn of(&mut self, found: &Found, best: &Chosen) -> Vec<usize> {
-        let count = best.cells.first().map_or(0, |cell| cell.judgements.test.len());
+        let count = best.cells.first().map_or(0, |cell| cell.judgements.judged.outcomes().len());
         let data = found.plan.nodes.iter().position(|node| node.stage == Stage::Data).unwrap_or_default();
         let key = &found.plan.nodes[data].key;
         if let Some(numbers) = self.by_data.get(key) {

@@ -155,6 +155,7 @@ impl Recipe {
         for endpoint in endpoints {
             *endpoint = endpoint.deciding();
         }
+        recipe.judge = recipe.judge.deciding();
         recipe
     }
 

@@ -54,7 +54,7 @@ pub(super) fn run(
     let setting = &config.setting;
     let tokenizer = setting.tokenizer(inputs)?;
     let data = dataset(inputs)?;
-    let needs = Needs { recipe, inputs, model: "judge", workspace };
+    let needs = Needs { recipe, inputs, model: "judge", reference: "reference", workspace };
     let bench = Bench::new(&config.judge, &needs, setting, &tokenizer, emitter)?;
     let reference = inputs.artefact("reference_responses")?;
     let snapshots: Vec<Snapshot> = inputs.artefact("policy")?.read_jsonl("validation.jsonl")?;

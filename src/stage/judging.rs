@@ -99,6 +99,8 @@ pub(super) struct Needs<'a> {
     pub(super) inputs: &'a Inputs,
     /// The role of its reward model, where it is one.
     pub(super) model: &'a str,
+    /// The role of the model that its adapters belong to, where it has any.
+    pub(super) reference: &'a str,
     pub(super) workspace: &'a Workspace,
 }
 
@@ -122,11 +124,11 @@ impl<'a> Bench<'a> {
             Judge::Oracle(_) => {
                 Means::World(Box::new(world(needs.inputs)?.context("an oracle needs a world; the dataset is none")?))
             }
-            Judge::RewardModel(_) => Means::Model(Box::new(reward::load(
-                needs.inputs.artefact(needs.model)?,
-                setting,
-                setting.base(needs.inputs)?.as_ref(),
-            )?)),
+            Judge::RewardModel(_) => {
+                let of = |role: &str| setting.model(needs.inputs.artefact(role)?);
+                let base = setting.model.lora()?.map(|_| of(needs.reference)).transpose()?;
+                Means::Model(Box::new(reward::load(needs.inputs.artefact(needs.model)?, setting, base.as_ref())?))
+            }
             Judge::Human(file) | Judge::File(file) => Means::Annotations(Annotations::read(&file.path)?),
             Judge::Llm(llm) => {
                 let client = client(&llm.endpoint)?;

@@ -60,7 +60,8 @@ pub(super) fn run(
     let (mut opinions, mut usage) = (Vec::new(), None::<Usage>);
     for (i, run) in config.runs.iter().enumerate().filter(|(_, run)| run.kl_coef.to_bits() == best.to_bits()) {
         let model = format!("{i}.judge");
-        let needs = Needs { recipe, inputs, model: &model, workspace };
+        let reference = format!("{i}.reference");
+        let needs = Needs { recipe, inputs, model: &model, reference: &reference, workspace };
         let bench = Bench::new(&config.judge, &needs, &config.setting, &tokenizer, emitter)?;
         let read = |role: &str| -> Result<Vec<Response>> {
             Ok(inputs.artefact(&format!("{i}.{role}"))?.read_jsonl("test.jsonl")?)

@@ -1,6 +1,7 @@
 //! From an experiment to its nodes: pure but for the hashes of the files that its recipes name.
 
 mod opinions;
+mod rewards;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -11,17 +12,12 @@ use super::judging::keyed;
 use super::merge::merge;
 use super::node::{Plan, Stage};
 use super::policy::Setting;
-use super::{
-    data, edits, judgements, labels, ppo, preferences, report, responses, reward, sft, spans, tokenizer, words,
-};
-use crate::data::Format;
+use super::{data, edits, judgements, labels, ppo, preferences, report, responses, reward, sft, tokenizer};
 use crate::judge::{self, Judge};
-use crate::labels::spans::Category;
-use crate::llm;
 use crate::model::checkpoint;
 use crate::recipe::{self, Experiment, Recipe, Run, Start, Variant};
-use crate::reward::{Kind, Sequence, Spans};
-use crate::units::{NonNegative, Positive};
+use crate::reward::{Kind, Sequence};
+use crate::units::NonNegative;
 
 /// The plan of `experiment`: of one recipe with its report, of a sweep all that its points need, shared work once.
 ///
@@ -48,10 +44,19 @@ pub fn plan_recipe(recipe: &Recipe, name: &str) -> Result<Plan> {
     let tokenizer =
         plan.push(Stage::Tokenizer, tokenizer::VERSION, "tokenizer", tokenizer::config(recipe)?, &[("data", data)]);
     let primary = recipe.judge.primary().context("a recipe needs a judge, and of several a `judge.primary`")?;
-    let (setting, edits, templates) = (Setting::of(recipe)?, edits::source(recipe)?, Templates::of(recipe)?);
-    let (primary, cells) = (keyed(&primary)?, Vec::new());
     let further = recipe.judge.further().iter().map(keyed).collect::<Result<_>>()?;
-    let mut planner = Planner { recipe, setting, edits, templates, plan, data, tokenizer, primary, further, cells };
+    let mut planner = Planner {
+        recipe,
+        setting: Setting::of(recipe)?,
+        edits: edits::source(recipe)?,
+        templates: Templates::of(recipe)?,
+        plan,
+        data,
+        tokenizer,
+        primary: keyed(&primary)?,
+        further,
+        cells: Vec::new(),
+    };
     for &seed in &recipe.seeds {
         planner.seed(seed);
     }
@@ -204,50 +209,6 @@ impl Planner<'_> {
         self.push(Stage::Reward, reward::VERSION, label, &config, &from)
     }
 
-    /// A variant's reward models: one, or one for each category of errors.
-    fn rewards(&mut self, variant: &Variant, rounds: &[Annotations], at: &str) -> Vec<(String, usize)> {
-        let label = format!("reward/{at}");
-        match &variant.reward {
-            Kind::Sequence(_) | Kind::Token(_) => {
-                vec![("reward".to_owned(), self.reward(&variant.reward, rounds, label, false, &[]))]
-            }
-            Kind::Tppo(_) => {
-                let words: Vec<usize> = rounds.iter().map(|round| self.words(round)).collect();
-                let words = in_rounds("words", words.into_iter());
-                vec![("reward".to_owned(), self.reward(&variant.reward, rounds, label, false, &words))]
-            }
-            Kind::Spans(_) => {
-                let categories = self.recipe.labels.spans.as_ref().map(|spans| spans.categories.clone());
-                let model = |category: Category| {
-                    let spans: Vec<usize> = rounds.iter().map(|round| self.spans(round, &category)).collect();
-                    let spans = in_rounds("spans", spans.into_iter());
-                    let label = format!("reward/{}/{at}", category.name);
-                    // What a span is paid is the sum's matter: a model by itself counts errors.
-                    let kind = Kind::Spans(Spans { clean: NonNegative::try_from(0.0).expect("in range") });
-                    (format!("reward.{}", category.name), self.reward(&kind, rounds, label, false, &spans))
-                };
-                categories.into_iter().flatten().map(model).collect()
-            }
-        }
-    }
-
-    fn words(&mut self, round: &Annotations) -> usize {
-        let llm = self.recipe.labels.llm_words.as_ref().map(llm::Words::deciding);
-        let config = words::Config { llm, template: self.templates.words.clone(), setting: self.setting.clone() };
-        let from = [("preferences", round.preferences)];
-        self.push(Stage::Words, words::VERSION, format!("words/{}", round.at), &config, &from)
-    }
-
-    fn spans(&mut self, round: &Annotations, category: &Category) -> usize {
-        let category = Category { weight: Positive::try_from(1.0).expect("above zero"), ..category.clone() };
-        let label = format!("spans/{}/{}", category.name, round.at);
-        let (budget, seed) = (round.budget, round.reference.seed);
-        let config = spans::Config { category, budget, seed, setting: self.setting.clone() };
-        let is_world = self.recipe.dataset.format == Format::World;
-        let from = if is_world { vec![("preferences", round.preferences)] } else { vec![] };
-        self.push(Stage::Spans, spans::VERSION, label, &config, &from)
-    }
-
     /// A variant at one KL coefficient: annotations, reward model and policy, round by round.
     fn run(&mut self, run: &Run, reference: Reference, budget: usize, kl_coef: f64, judge: Option<usize>) {
         let Run { name, variant, rounds: n } = run;
@@ -357,12 +318,8 @@ impl Planner<'_> {
         inputs.extend(stages);
         let config = report::Config {
             name: name.to_owned(),
-            // How often training saved and how endpoints were treated is no part of what a report says.
-            recipe: Recipe {
-                checkpoints: checkpoint::Config::default(),
-                judge: self.recipe.judge.deciding(),
-                ..self.recipe.without_conduct()
-            },
+            // How often training saved is no part of what a report says.
+            recipe: Recipe { checkpoints: checkpoint::Config::default(), ..self.recipe.without_conduct() },
             cells: self.cells.iter().map(|(cell, _)| cell.at.clone()).collect(),
             setting: self.setting.clone(),
         };

@@ -30,12 +30,13 @@ impl Planner<'_> {
         for (i, (cell, annotations)) in self.cells.iter().filter(here).enumerate() {
             runs.push(Run { seed: cell.at.seed, kl_coef: cell.at.kl_coef });
             let model = cell.judge.filter(|_| matches!(judge, Judge::RewardModel(_))).map(|model| ("judge", model));
+            let adapted = model.filter(|_| self.adapts()).map(|_| ("reference", annotations.reference.policy));
             let mine = [
                 ("judgements", cell.judgements),
                 ("responses", cell.responses),
                 ("reference_responses", annotations.reference.responses),
             ];
-            from.extend(mine.into_iter().chain(model).map(|(role, node)| (format!("{i}.{role}"), node)));
+            from.extend(mine.into_iter().chain(model).chain(adapted).map(|(role, node)| (format!("{i}.{role}"), node)));
         }
         let config = Config { judge: judge.clone(), runs, setting: self.setting.clone() };
         let from: Vec<(&str, usize)> = from.iter().map(|(role, node)| (role.as_str(), *node)).collect();

@@ -1,0 +1,57 @@
+//! The nodes of a variant's reward models, and of what some of them learn from.
+
+use super::super::node::Stage;
+use super::super::{spans, words};
+use super::{Annotations, Planner, in_rounds};
+use crate::data::Format;
+use crate::labels::spans::Category;
+use crate::llm;
+use crate::recipe::Variant;
+use crate::reward::{Kind, Spans};
+use crate::units::{NonNegative, Positive};
+
+impl Planner<'_> {
+    /// A variant's reward models: one, or one for each category of errors.
+    pub(super) fn rewards(&mut self, variant: &Variant, rounds: &[Annotations], at: &str) -> Vec<(String, usize)> {
+        let label = format!("reward/{at}");
+        match &variant.reward {
+            Kind::Sequence(_) | Kind::Token(_) => {
+                vec![("reward".to_owned(), self.reward(&variant.reward, rounds, label, false, &[]))]
+            }
+            Kind::Tppo(_) => {
+                let words: Vec<usize> = rounds.iter().map(|round| self.words(round)).collect();
+                let words = in_rounds("words", words.into_iter());
+                vec![("reward".to_owned(), self.reward(&variant.reward, rounds, label, false, &words))]
+            }
+            Kind::Spans(_) => {
+                let categories = self.recipe.labels.spans.as_ref().map(|spans| spans.categories.clone());
+                let model = |category: Category| {
+                    let spans: Vec<usize> = rounds.iter().map(|round| self.spans(round, &category)).collect();
+                    let spans = in_rounds("spans", spans.into_iter());
+                    let label = format!("reward/{}/{at}", category.name);
+                    // What a span is paid is the sum's matter: a model by itself counts errors.
+                    let kind = Kind::Spans(Spans { clean: NonNegative::try_from(0.0).expect("in range") });
+                    (format!("reward.{}", category.name), self.reward(&kind, rounds, label, false, &spans))
+                };
+                categories.into_iter().flatten().map(model).collect()
+            }
+        }
+    }
+
+    fn words(&mut self, round: &Annotations) -> usize {
+        let llm = self.recipe.labels.llm_words.as_ref().map(llm::Words::deciding);
+        let config = words::Config { llm, template: self.templates.words.clone(), setting: self.setting.clone() };
+        let from = [("preferences", round.preferences)];
+        self.push(Stage::Words, words::VERSION, format!("words/{}", round.at), &config, &from)
+    }
+
+    fn spans(&mut self, round: &Annotations, category: &Category) -> usize {
+        let category = Category { weight: Positive::try_from(1.0).expect("above zero"), ..category.clone() };
+        let label = format!("spans/{}/{}", category.name, round.at);
+        let (budget, seed) = (round.budget, round.reference.seed);
+        let config = spans::Config { category, budget, seed, setting: self.setting.clone() };
+        let is_world = self.recipe.dataset.format == Format::World;
+        let from = if is_world { vec![("preferences", round.preferences)] } else { vec![] };
+        self.push(Stage::Spans, spans::VERSION, label, &config, &from)
+    }
+}

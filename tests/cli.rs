@@ -52,7 +52,7 @@ fn help() {
       power        Say how many prompts and seeds it takes to see a difference
       tag          Give a run a name, or list the names
       gc           Remove from the store what nobody needs; says first what that is
-      export       Write a run with its results to one file
+      export       Write a run with its results to one file, or a model to a folder
       import       Take such a file into a store
       data         Look at a dataset before a recipe names it
       annotate     Serve the page on which people edit responses

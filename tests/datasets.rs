@@ -80,7 +80,7 @@ fn inspected(lab: &Lab, path: &str) -> Value {
 
 #[test]
 fn every_form_gives_the_same_rows() {
-    let lab = Lab::new();
+    let lab = Lab::without_oracle();
     let array = Value::from(rows().iter().map(as_json).collect::<Vec<_>>()).to_string().into_bytes();
     let bom = [b"\xef\xbb\xbf".to_vec(), lines()].concat();
     let windows = String::from_utf8(lines()).unwrap().replace('\n', "\r\n\r\n").into_bytes();
@@ -119,7 +119,7 @@ fn every_form_gives_the_same_rows() {
 
 #[test]
 fn folders_and_patterns_are_many_files() {
-    let lab = Lab::new();
+    let lab = Lab::without_oracle();
     fs::create_dir_all(lab.path("set/data")).unwrap();
     let text = String::from_utf8(lines()).unwrap();
     let half: Vec<&str> = text.lines().collect();
@@ -144,7 +144,7 @@ fn folders_and_patterns_are_many_files() {
 fn nested_columns_of_parquet_are_conversations() {
     let python = std::env::var("RUNNER_PYTHON_ENV").unwrap_or_default();
     let python = Path::new(&python).join("bin/python");
-    let lab = Lab::new();
+    let lab = Lab::without_oracle();
     let script = "import pyarrow as pa, pyarrow.parquet as pq\n\
         talk = lambda a: [{'role': 'user', 'content': 'q'}, {'role': 'assistant', 'content': a}]\n\
         rows = [{'prompt': f'q{i}', 'chosen': talk(f'good {i}'), 'rejected': talk('bad'), 'score': i} for i in range(9)]\n\
@@ -163,8 +163,7 @@ fn recipe(lab: &Lab, path: &str, more: &str) -> String {
     let text = format!(
         "extends = \"tiny.toml\"\nbudgets = [20]\n[dataset]\npath = \"{path}\"\nformat = \"records\"\ndemonstrations = 20\ntrain_prompts = 20\n\
          validation_prompts = 6\ntest_prompts = 6\nmax_prompt_tokens = 24\nmax_response_tokens = 16\n{more}\n\
-         [tokenizer.byte_level_bpe]\nvocab_size = 300\n[preferences.dataset]\n[edits.chosen]\nmax_share = 0.9\n\
-         [judge.reward_model]\n"
+         [tokenizer.byte_level_bpe]\nvocab_size = 300\n[preferences.dataset]\n[edits.chosen]\nmax_share = 0.9\n"
     );
     lab.write("records.toml", &text);
     "records.toml".to_owned()
@@ -172,7 +171,7 @@ fn recipe(lab: &Lab, path: &str, more: &str) -> String {
 
 #[test]
 fn bad_rows_stop_the_run_or_are_listed() {
-    let lab = Lab::new();
+    let lab = Lab::without_oracle();
     let mut text = String::from_utf8(lines()).unwrap().into_bytes();
     for bad in [
         &b"{\"prompt\": \"p\", \"chosen\": \"same\", \"rejected\": \"same\"}\n"[..],
@@ -216,7 +215,7 @@ fn bad_rows_stop_the_run_or_are_listed() {
 
 #[test]
 fn what_a_layout_cannot_give_is_said_before_anything_runs() {
-    let lab = Lab::new();
+    let lab = Lab::without_oracle();
     fs::write(lab.path("rows.jsonl"), lines()).unwrap();
     let name = recipe(&lab, "rows.jsonl", "[dataset.records]\nlayout = \"prompt_completion\"");
     let said = lab.said(&["check", &name]);
@@ -230,7 +229,7 @@ fn what_a_layout_cannot_give_is_said_before_anything_runs() {
 
 #[test]
 fn pairs_that_are_no_edits_are_said_to_be_none() {
-    let lab = Lab::new();
+    let lab = Lab::without_oracle();
     fs::write(lab.path("rows.jsonl"), lines()).unwrap();
     let name = recipe(&lab, "rows.jsonl", "");
     let said = lab.said(&["run", &name, "--set", "edits.chosen.max_share=0.1"]);
@@ -241,7 +240,7 @@ fn pairs_that_are_no_edits_are_said_to_be_none() {
 
 #[test]
 fn a_sample_of_rows_is_the_same_every_time_and_another_with_another_seed() {
-    let lab = Lab::new();
+    let lab = Lab::without_oracle();
     fs::write(lab.path("rows.jsonl"), lines()).unwrap();
     let name = recipe(&lab, "rows.jsonl", "[dataset.records]\nmax_rows = 30");
     let run = |store: &str, seed: &str| {
@@ -267,7 +266,7 @@ fn hh_rlhf() -> Option<PathBuf> {
 #[test]
 fn hh_rlhf_has_the_rows_that_its_authors_left_odd() {
     let Some(path) = hh_rlhf() else { return };
-    let found = inspected(&Lab::new(), path.to_str().unwrap());
+    let found = inspected(&Lab::without_oracle(), path.to_str().unwrap());
     assert_eq!(found["files"][0][1], 2312);
     assert_eq!(found["layouts"], json!({ "hh_rlhf": 2312 }));
     assert_eq!(
@@ -283,7 +282,7 @@ fn hh_rlhf_has_the_rows_that_its_authors_left_odd() {
 #[test]
 fn hh_rlhf_runs_through_all_stages() {
     let Some(path) = hh_rlhf() else { return };
-    let lab = Lab::new();
+    let lab = Lab::without_oracle();
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/hh_rlhf.toml");
     let path = format!("dataset.path='{}'", path.display());
     let mut arguments = vec!["run", recipe.to_str().unwrap(), "--set", &path];

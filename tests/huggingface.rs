@@ -352,7 +352,7 @@ fn what_is_not_understood_is_named() {
     refused("no_such_key", json!(3), &["`no_such_key` = 3"]);
     refused("quantization_config", json!({ "bits": 4 }), &["`quantization_config`"]);
     refused("hidden_act", json!("laplace"), &["`hidden_act`", "`laplace`", "`silu`"]);
-    refused("rope_scaling", json!({ "rope_type": "yarn", "factor": 4.0 }), &["`rope_scaling.rope_type`", "`yarn`"]);
+    refused("rope_scaling", json!({ "rope_type": "spiral", "factor": 4.0 }), &["`rope_scaling.rope_type`", "`spiral`"]);
     refused("rope_scaling", json!({ "rope_type": "linear", "factor": 4.0, "beta": 1 }), &["`rope_scaling.beta` = 1"]);
     refused("rope_scaling", json!({ "rope_type": "linear" }), &["`rope_scaling.factor`"]);
     refused("hidden_size", Value::Null, &["`hidden_size`"]);

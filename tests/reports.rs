@@ -88,14 +88,14 @@ fn hostile() -> String {
 
 #[test]
 fn what_strangers_write_is_shown_and_does_nothing() {
-    let lab = Lab::new();
+    let lab = Lab::without_oracle();
     lab.write("rows.jsonl", &hostile());
     lab.write(
         "records.toml",
         "extends = \"tiny.toml\"\nbudgets = [20]\n[dataset]\npath = \"rows.jsonl\"\nformat = \"records\"\ndemonstrations = 20\n\
          train_prompts = 20\nvalidation_prompts = 6\ntest_prompts = 6\nmax_prompt_tokens = 40\nmax_response_tokens = 40\n\
          [dataset.records]\nlayout = \"preference\"\n[sft]\nsteps = 120\n[tokenizer.byte_level_bpe]\nvocab_size = 600\n\
-         [preferences.dataset]\n[edits.chosen]\nmax_share = 0.9\n[judge.reward_model]\n",
+         [preferences.dataset]\n[edits.chosen]\nmax_share = 0.9\n",
     );
     lab.said(&["run", "records.toml"]).fine();
     let folder = lab.path("reports/records");

@@ -271,7 +271,10 @@ fn submitted_again(slurm: &Slurm, lab: &Lab, run: &Path) {
 
 /// Every file of a sweep's report, without the log of the run.
 fn report(out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let names = tiny::files(out).into_iter().filter(|name| !name.ends_with("events.jsonl"));
+    let names = tiny::files(out)
+        .into_iter()
+        // Names of TensorBoard's files hold when and by which process they were written.
+        .filter(|name| !name.ends_with("events.jsonl") && !name.starts_with("tensorboard"));
     let files: BTreeMap<_, _> = names.map(|name| (name.clone(), fs::read(out.join(name)).unwrap())).collect();
     assert!(files.len() > 3, "{:?}", files.keys());
     files

@@ -20,7 +20,14 @@ pub fn island(value: &Value) -> Result<String, Error> {
     let mut safe = String::with_capacity(json.len());
     for c in json.chars() {
         match c {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+            '<'
+            | '>'
+            | '&'
+            | '\u{61c}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}' => {
                 write!(safe, "\\u{:04x}", u32::from(c)).expect("a string takes all that is written to it");
             }
             c => safe.push(c),

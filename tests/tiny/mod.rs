@@ -90,6 +90,14 @@ impl Lab {
         lab
     }
 
+    /// With a reward model as judge in that recipe, since a dataset without a world has no oracle.
+    pub fn without_oracle() -> Self {
+        let lab = Self::new();
+        let recipe = fs::read_to_string(lab.path("tiny.toml")).unwrap();
+        lab.write("tiny.toml", &recipe.replace("[judge.oracle]", "[judge.reward_model]"));
+        lab
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

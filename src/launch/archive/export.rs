@@ -115,9 +115,19 @@ pub fn export(run: &Frozen, store: &Store, path: &Path, contents: Contents) -> R
     Ok(Exported { results, missing, bytes: fs::metadata(path)?.len() })
 }
 
-/// The names of the files in the folder `dir`.
+/// The names of the files in the folder `dir` and in those below it.
 fn names(dir: &Path) -> Result<Vec<String>> {
-    fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.file_type()?.is_dir() {
+            found.extend(names(&entry.path())?.into_iter().map(|below| format!("{name}/{below}")));
+        } else {
+            found.push(name);
+        }
+    }
+    Ok(found)
 }
 
 /// Whether nothing is made from each node.

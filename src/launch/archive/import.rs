@@ -105,7 +105,7 @@ fn is_known(name: &str, run: &str) -> bool {
     match parts.as_slice() {
         ["results", _, key, _, ..] => Key::parse(key).is_some(),
         ["files", hash] => hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        ["recipes" | "report", _] => true,
+        ["recipes" | "report", _] | ["report", "tables", _] => true,
         _ => name == run_file(run),
     }
 }

@@ -41,7 +41,7 @@ fn help() {
       plan         Say what `run` would do, and why
       check        Check a recipe without touching the store
       explain      Explain a recipe key: type, default, meaning
-      report       Write the report of a recipe that has been run
+      report       Write the report of a run, or of several beside each other
       exec-stage   Do one stage of a submitted run, as launchers have it done
       cancel       Take a run that was handed to a queue out of it
       ls           List the runs of the store, the last active first

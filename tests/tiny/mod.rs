@@ -91,6 +91,7 @@ impl Lab {
     }
 
     /// With a reward model as judge in that recipe, since a dataset without a world has no oracle.
+    #[allow(dead_code, reason = "not every test file has such a dataset")]
     pub fn without_oracle() -> Self {
         let lab = Self::new();
         let recipe = fs::read_to_string(lab.path("tiny.toml")).unwrap();

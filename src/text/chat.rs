@@ -2,11 +2,13 @@
 //!
 //! Python's methods and its way of writing values stand in `python`.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use chrono::format::{Item, StrftimeItems};
 use chrono::{DateTime, Utc};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde, merge_maps};
+use minijinja::value::{Enumerator, Kwargs, Object, Serde, merge_maps};
 use minijinja::{Environment, Error, ErrorKind, State, Value, context};
 use serde_json::{Map, Value as Json};
 
@@ -131,7 +133,7 @@ fn environment<'a>() -> Result<Environment<'a>, Error> {
         out.write_str(&python::text(value)).map_err(|_| Error::new(ErrorKind::WriteFailure, "cannot write"))
     });
     environment.add_filter("tojson", |value: Value, options: Kwargs| python::to_json(&value, &options));
-    environment.add_function("dict", |values: Kwargs| -> Value { Value::from_iter(pairs(&values)) });
+    environment.add_function("dict", |values: Kwargs| -> Value { Value::from_object(Dict(pairs(&values))) });
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
     });
@@ -146,6 +148,21 @@ fn environment<'a>() -> Result<Environment<'a>, Error> {
 /// What was given by name.
 fn pairs(values: &Kwargs) -> Vec<(String, Value)> {
     values.args().filter_map(|name| Some((name.to_owned(), values.get::<Value>(name).ok()?))).collect()
+}
+
+/// What `dict(...)` makes: a map in the order of its arguments.
+#[derive(Debug)]
+struct Dict(Vec<(String, Value)>);
+
+impl Object for Dict {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let key = key.as_str()?;
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone())
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.0.iter().map(|(name, _)| Value::from(name.as_str())).collect())
+    }
 }
 
 /// `datetime.now().strftime(format)`, in UTC.

@@ -242,9 +242,10 @@ pub(super) fn to_json(value: &Value, options: &Kwargs) -> Result<String, Error> 
     if value.is_undefined() {
         return Err(wrong("an undefined value is not JSON"));
     }
-    let value = serde_json::to_value(value).map_err(|error| wrong(error.to_string()))?;
+    // What has no JSON is refused here; the text is written from the value itself, whose maps know the order of their keys.
+    serde_json::to_value(value).map_err(|error| wrong(error.to_string()))?;
     let mut out = String::new();
-    dump.write(&value, 0, &mut out);
+    dump.write(value, 0, &mut out);
     Ok(out)
 }
 
@@ -257,15 +258,18 @@ struct Dump<'a> {
 }
 
 impl Dump<'_> {
-    fn write(&self, value: &serde_json::Value, depth: usize, out: &mut String) {
-        match value {
-            serde_json::Value::Array(items) => {
-                self.list(['[', ']'], items, depth, out, |item, out| self.write(item, depth + 1, out));
+    fn write(&self, value: &Value, depth: usize, out: &mut String) {
+        let items = || value.try_iter().into_iter().flatten();
+        match value.kind() {
+            ValueKind::Seq | ValueKind::Iterable => {
+                let items: Vec<Value> = items().collect();
+                self.list(['[', ']'], &items, depth, out, |item, out| self.write(item, depth + 1, out));
             }
-            serde_json::Value::Object(map) => {
-                let mut pairs: Vec<_> = map.iter().collect();
+            ValueKind::Map => {
+                let pair = |key: Value| (key.to_string(), value.get_item(&key).unwrap_or_default());
+                let mut pairs: Vec<(String, Value)> = items().map(pair).collect();
                 if self.sorted {
-                    pairs.sort_by_key(|(key, _)| *key);
+                    pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
                 }
                 self.list(['{', '}'], &pairs, depth, out, |(key, value), out| {
                     out.push_str(&self.string(key));
@@ -273,8 +277,8 @@ impl Dump<'_> {
                     self.write(value, depth + 1, out);
                 });
             }
-            serde_json::Value::String(text) => out.push_str(&self.string(text)),
-            plain => out.push_str(&plain.to_string()),
+            ValueKind::String => out.push_str(&self.string(value.as_str().unwrap_or_default())),
+            _ => out.push_str(&serde_json::to_string(value).unwrap_or_default()),
         }
     }
 

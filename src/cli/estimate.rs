@@ -9,10 +9,10 @@ use super::output::{self, Failure, note, table};
 use super::rooms::Planned;
 use crate::bench::{Rates, rates};
 use crate::compute::DeviceName;
-use crate::events::duration;
 use crate::stage::estimate::{Amount, Estimate, Shape, Work, estimate};
 use crate::stage::reason::Status;
 use crate::store::Store;
+use crate::units::duration;
 
 /// The speed of a machine that is not at hand.
 #[derive(Clone, Copy)]

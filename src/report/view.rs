@@ -8,14 +8,17 @@ use super::curves::{self, Metric};
 use super::frontier::{self, Reward};
 use super::numbers::{duration, fixed, plural};
 use super::reliability::{self, Prediction};
+use super::sentence::defined;
 use super::svg::Svg;
 use super::tables::{self, Table};
-use super::{Report, browser, distributions, dots, heat, timeline};
+use super::{Report, browser, distributions, dots, heat, timeline, verdict};
 
 /// What the templates see.
 #[derive(Serialize)]
 pub struct View<'a> {
     pub report: &'a Report,
+    /// The verdict's sentences with their numbers' definitions.
+    pub verdict: Vec<String>,
     pub cost: String,
     pub confidence: String,
     pub seeds: usize,
@@ -133,6 +136,7 @@ pub fn view(report: &Report) -> View<'_> {
     });
     View {
         report,
+        verdict: verdict::sentences(report),
         cost: cost(report),
         confidence: fixed(100.0 * report.confidence, 0),
         seeds: report.variants.iter().map(|v| v.seeds.len()).max().unwrap_or(0),
@@ -191,11 +195,13 @@ pub fn view(report: &Report) -> View<'_> {
 fn cost(report: &Report) -> String {
     let total: f64 = report.stages.iter().filter_map(|s| s.wall_seconds).sum();
     let cached = report.stages.iter().filter(|s| s.cached).count();
-    let took = report.provenance.wall_seconds.map_or_else(String::new, |s| format!("This run took {}. ", duration(s)));
+    let seconds = |seconds: f64| defined("wall_seconds", duration(seconds));
+    let took = report.provenance.wall_seconds.map_or_else(String::new, |s| format!("This run took {}. ", seconds(s)));
     format!(
-        "{took}All {} stages together cost {} of wall time; {cached} of them were in the store already.",
-        report.stages.len(),
-        duration(total)
+        "{took}All {} stages together cost {} of wall time; {} of them were in the store already.",
+        defined("results", report.stages.len()),
+        seconds(total),
+        defined("cached", cached),
     )
 }
 

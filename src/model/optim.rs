@@ -8,7 +8,7 @@ use crate::compute::fused::{Adam, adamw};
 use crate::units::{Fraction, NonNegative, Positive};
 
 /// An `optimizer` table of the recipe: AdamW [ADAMW] with linear warm-up and linear decay.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Peak learning rate.

@@ -19,6 +19,7 @@ mod source;
 mod sweep;
 mod tree;
 mod values;
+mod variant;
 
 pub use diagnostics::{Fault, Faults, render};
 pub use experiment::{Axis, Experiment, Level, Point};
@@ -26,6 +27,7 @@ pub use explain::{explain, explain_json};
 pub use load::{Loaded, load, to_toml};
 pub use rounds::{Rounds, Run, Start};
 pub use values::Values;
+pub use variant::{BestOfN, Method, Mix, Variant};
 
 use std::path::PathBuf;
 
@@ -34,7 +36,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compute::DeviceName;
 use crate::model::{checkpoint, pretrained};
-use crate::units::{Count, Fraction, NonNegative};
+use crate::units::{Count, Fraction};
 use crate::{data, endpoint, eval, judge, labels, llm, model, ppo, reward, sft, text};
 
 /// A recipe as written, defaults filled in.
@@ -167,36 +169,6 @@ impl Recipe {
 
 fn default_shards() -> Count {
     Count::try_from(4).expect("at least one")
-}
-
-/// One entry of `[[variants]]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Variant {
-    /// Its name in tables and plots; not part of any key.
-    pub name: String,
-    /// Its reward model.
-    pub reward: reward::Kind,
-    /// How the reward reaches PPO. A sequence reward model allows only `end_of_sequence`, `spans` only `span_end`.
-    pub credit: ppo::Credit,
-    /// A sequence reward mixed into it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mix: Option<Mix>,
-    /// What every token beyond the median length of the reference's samples costs, in standard deviations of the reference's
-    /// return [TPPO]; left out, nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub length_penalty: Option<NonNegative>,
-}
-
-/// A variant's `mix` table: `(1 - weight)` times its own reward, and `weight` times a sequence reward at the last token.
-/// Both have unit deviation on the reference's samples.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Mix {
-    /// What the sequence reward model learns from.
-    pub data: reward::PairSource,
-    /// Its share.
-    pub weight: Fraction,
 }
 
 /// The recipe's `[labels]` table.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::check::{Check, split};
 use super::diagnostics::{Fault, Severity};
-use super::{EditSource, PreferenceSource, Recipe, annotation};
+use super::{EditSource, PreferenceSource, Recipe, Variant, annotation, variant};
 use crate::data::Format;
 use crate::data::records::Layout;
 use crate::reward::Kind;
@@ -87,6 +87,7 @@ impl Verdict {
 pub fn judge(recipe: &Recipe, verdict: &mut Verdict) {
     lists(recipe, verdict);
     variants(recipe, verdict);
+    variant::judge(recipe, verdict);
     if let Some(model) = &recipe.model {
         heads(model, verdict);
     }
@@ -296,14 +297,18 @@ fn judges(recipe: &Recipe, verdict: &mut Verdict) {
         let message = "`[judge.reward_model]` is a sequence or a token reward model";
         verdict.require(fits, message, &[("judge.reward_model.kind", text("expected `sequence` or `token`"))]);
     }
-    let coefficients = recipe.ppo.kl_coef.values().len();
     let name = primary.name().text();
+    let chosen = |(i, variant): (usize, &Variant)| {
+        let several = variant.coefficients(&recipe.ppo).len() > 1;
+        several.then(|| if variant.dpo.is_some() { format!("variants.{i}.dpo.beta") } else { "ppo.kl_coef".to_owned() })
+    };
+    let grid = recipe.variants.iter().enumerate().find_map(chosen);
     verdict.require(
-        primary.can_be_asked() || coefficients < 2,
+        primary.can_be_asked() || grid.is_none(),
         format!("`[judge.{name}]` knows no validation prompts, on which KL coefficients are chosen"),
         &[
             (&format!("judge.{name}"), text("as a further judge, or with one coefficient, it fits")),
-            ("ppo.kl_coef", text("a list to choose from")),
+            (&grid.unwrap_or_default(), text("a list to choose from")),
         ],
     );
 }
@@ -334,14 +339,19 @@ fn ppo_steps(ppo: &ppo::Config, verdict: &mut Verdict) {
     );
 }
 
-fn optimizers(recipe: &Recipe, verdict: &mut Verdict) {
+fn optimizers<'a>(recipe: &'a Recipe, verdict: &mut Verdict) {
+    let dpo = |(i, variant): (usize, &'a Variant)| {
+        Some((format!("variants.{i}.dpo.optimizer"), &variant.dpo.as_ref()?.optimizer, None))
+    };
     let tables = [
         ("sft.optimizer", &recipe.sft.optimizer, Some(("sft.steps", recipe.sft.steps.get()))),
         ("reward.optimizer", &recipe.reward.optimizer, None),
         ("ppo.policy_optimizer", &recipe.ppo.policy_optimizer, Some(("ppo.steps", recipe.ppo.steps.get()))),
         ("ppo.value_optimizer", &recipe.ppo.value_optimizer, Some(("ppo.steps", recipe.ppo.steps.get()))),
     ];
-    for (table, optimizer, steps) in tables {
+    let tables = tables.map(|(table, optimizer, steps)| (table.to_owned(), optimizer, steps));
+    let dpo = recipe.variants.iter().enumerate().filter_map(dpo);
+    for (table, optimizer, steps) in tables.into_iter().chain(dpo) {
         for (key, beta) in [("beta1", optimizer.beta1.get()), ("beta2", optimizer.beta2.get())] {
             verdict.require(
                 beta < 1.0,

@@ -11,7 +11,7 @@ use super::reliability::{self, Prediction};
 use super::sentence::defined;
 use super::svg::Svg;
 use super::tables::{self, Table};
-use super::{Report, browser, distributions, dots, heat, timeline, verdict};
+use super::{AnnotatorResult, Report, browser, distributions, dots, heat, timeline, verdict};
 
 /// What the templates see.
 #[derive(Serialize)]
@@ -38,6 +38,11 @@ pub struct View<'a> {
     pub frontier: Vec<Budget<Chart>>,
     pub search: Option<Table>,
     pub rounds: Option<Table>,
+    pub annotators: Option<Table>,
+    pub rejections: Option<Table>,
+    pub answers: Option<Table>,
+    /// Sizes of the edits of language models.
+    pub edit_shares: Vec<Chart>,
     pub rewards: Option<Table>,
     pub kinds: Option<Table>,
     pub detections: Option<Table>,
@@ -111,16 +116,18 @@ impl View<'_> {
     pub fn charts(&self) -> impl Iterator<Item = &Chart> {
         let groups = self.curves.iter().chain(&self.frontier).chain(&self.models).flat_map(|group| &group.charts);
         let maps = self.heatmaps.iter().map(heat::View::chart);
-        self.dots.iter().chain(groups).chain(maps).chain(&self.histograms).chain(&self.timeline)
+        let histograms = self.edit_shares.iter().chain(&self.histograms);
+        self.dots.iter().chain(groups).chain(maps).chain(histograms).chain(&self.timeline)
     }
 
     /// Every table that is a file of its own.
     pub fn tables(&self) -> impl Iterator<Item = &Table> {
         let results = [&self.headline, &self.direct, &self.judges, &self.views, &self.pairs, &self.faults];
+        let annotators = [&self.annotators, &self.rejections];
         let models = [&self.search, &self.rewards, &self.kinds, &self.detections, &self.best_of];
         let others =
             [&self.rounds, &self.ablation, &self.differences, &self.costs, &self.data, &self.lengths, &self.edits];
-        let tables = results.into_iter().chain(models).chain(others).flatten();
+        let tables = results.into_iter().chain(annotators).chain(models).chain(others).flatten();
         let more = self.skipped.iter().chain(&self.missing);
         std::iter::once(&self.win_rates)
             .chain(self.matrices.iter().map(|matrix| &matrix.table))
@@ -166,6 +173,10 @@ pub fn view(report: &Report) -> View<'_> {
         frontier: by_budget(report, |budget| frontier_charts(report, budget)),
         search: tables::grid(report),
         rounds: tables::rounds(report),
+        annotators: tables::annotators(report),
+        rejections: tables::rejections(report),
+        answers: tables::answers(report),
+        edit_shares: edit_shares(report),
         rewards: tables::rewards(report),
         kinds: tables::kinds(report),
         detections: tables::detections(report),
@@ -246,6 +257,18 @@ fn model_charts(report: &Report, budget: usize) -> Vec<Chart> {
         }
     }
     charts
+}
+
+/// Edits of language models by the share of words that they change.
+fn edit_shares(report: &Report) -> Vec<Chart> {
+    let chart = |annotator: &AnnotatorResult| {
+        let width = 100 / annotator.shares.len().max(1);
+        let heading = format!("Words changed by {}", annotator.stage);
+        let svg = distributions::histogram(&heading, "% of the words", width, &annotator.shares)?;
+        let file = format!("edit-shares-{}.svg", annotator.stage.replace(['/', '='], "-"));
+        Some(Chart::new(file, heading, "shares", &svg))
+    };
+    report.annotators.iter().filter_map(chart).collect()
 }
 
 fn histograms(report: &Report) -> Vec<Chart> {

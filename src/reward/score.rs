@@ -83,6 +83,18 @@ impl Kind {
     }
 }
 
+/// The place of the highest score, the first of equal ones; none where there is no score. NaN is never the highest.
+#[must_use]
+pub fn best(scores: &[f64]) -> Option<usize> {
+    let mut best: Option<usize> = None;
+    for (i, score) in scores.iter().enumerate() {
+        if !score.is_nan() && best.is_none_or(|best| *score > scores[best]) {
+            best = Some(i);
+        }
+    }
+    best
+}
+
 fn mean(rewards: &[f64]) -> f64 {
     rewards.iter().sum::<f64>() / rewards.len().max(1) as f64
 }
@@ -118,4 +130,16 @@ pub fn ragged(tensor: &Tensor<2>, lengths: &[usize]) -> Vec<Vec<f64>> {
         .enumerate()
         .map(|(i, &n)| values[i * columns..][..n].iter().map(|&x| f64::from(x)).collect())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_score_is_taken_and_the_first_of_equal_ones() {
+        assert_eq!(best(&[0.1, 0.7, 0.7]), Some(1));
+        assert_eq!(best(&[f64::NAN, -3.0]), Some(1));
+        assert_eq!([best(&[]), best(&[f64::NAN])], [None, None]);
+    }
 }

@@ -20,7 +20,7 @@ use super::node::{Node, Plan, Stage};
 use super::policy::{Setting, dataset};
 use super::responses::{BEST_OF, CALIBRATION_PROMPTS};
 use super::stop::Stop;
-use super::{opinions, ppo, preferences, responses, reward, sft};
+use super::{best_of_n, dpo, opinions, ppo, preferences, responses, reward, sft};
 use crate::events::Memory;
 use crate::judge::Judge;
 use crate::model::flops::{Rows, forward, sampling};
@@ -212,6 +212,20 @@ impl Corpus {
             Stage::Preferences => tally.preferences(&config(node)?),
             Stage::Reward => tally.reward(budget, &config(node)?),
             Stage::Ppo => tally.ppo(node, &config(node)?),
+            Stage::Dpo => {
+                let config: dpo::Config = config(node)?;
+                let (pairs, table) = (budget.min(self.train), config.dpo);
+                tally.read(self.vocab, 2 * pairs);
+                tally.train(self.vocab, 2 * table.epochs.get() * pairs, 2 * table.batch_size.get());
+                tally.sample(self.validation);
+                tally.hold(1, 1);
+            }
+            Stage::BestOfN => {
+                let config: best_of_n::Config = config(node)?;
+                tally.sample(config.n * (self.test + self.validation));
+                tally.read(1, config.n * (self.test + self.validation));
+                tally.hold(2, 0);
+            }
             Stage::Responses => tally.responses(&config(node)?),
             Stage::Judgements if node.inputs.iter().any(|input| input.role == "judge") => {
                 tally.read(1, 2 * (self.test + self.validation));

@@ -95,8 +95,8 @@ impl Opened {
         let stage = manifest.stage.as_str();
         let is = |wanted: Stage| stage == wanted.name();
         ensure!(
-            is(Stage::Sft) || is(Stage::Ppo) || is(Stage::Reward),
-            "expected a model (a result of `sft`, `ppo` or `reward`), found a result of `{stage}`"
+            is(Stage::Sft) || is(Stage::Ppo) || is(Stage::Dpo) || is(Stage::Reward),
+            "expected a model (a result of `sft`, `ppo`, `dpo` or `reward`), found a result of `{stage}`"
         );
         let setting = Setting::deserialize(&manifest.config["setting"])
             .with_context(|| format!("config of `{stage}` result `{}`", manifest.key))?;

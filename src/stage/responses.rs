@@ -41,6 +41,16 @@ pub(super) struct Summary {
     /// None of the reference itself.
     pub(super) kl: Option<Divergence>,
     pub(super) mean_reward: Option<f64>,
+    /// Of the best of n samples: the most that its KL to the reference can be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) kl_bound: Option<f64>,
+}
+
+impl Summary {
+    /// Distance from the reference in nats a response: measured, or where nothing was trained, its bound.
+    pub(super) fn kl_nats(&self) -> Option<f64> {
+        self.kl.map(|kl| kl.sequence_k1).or(self.kl_bound)
+    }
 }
 
 pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitter: &Emitter) -> Result<()> {
@@ -69,10 +79,16 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitt
         let rows: Vec<Pair> = pairs(&prompts, &test);
         let pad = policy.special().pad;
         let ratios = crew.install(|| log_ratios(&policy.model, &reference, &rows, pad, &crew));
-        let reward = reward_of(mine, &rewards(inputs, ""), inputs.find("mix"), setting, Some(&reference))?;
-        let returns = crew.install(|| reward.returns(&rows, pad, &crew));
-        let mean = returns.iter().sum::<f64>() / returns.len().max(1) as f64;
-        Summary { habits, kl: Some(divergence(&ratios)), mean_reward: Some(mean) }
+        let models = rewards(inputs, "");
+        // A policy that learned from pairs has no reward.
+        let mean_reward = if models.is_empty() {
+            None
+        } else {
+            let reward = reward_of(mine, &models, inputs.find("mix"), setting, Some(&reference))?;
+            let returns = crew.install(|| reward.returns(&rows, pad, &crew));
+            Some(returns.iter().sum::<f64>() / returns.len().max(1) as f64)
+        };
+        Summary { habits, kl: Some(divergence(&ratios)), mean_reward, kl_bound: None }
     } else {
         workspace.write_jsonl("validation.jsonl", respond(&data.validation, "validation"))?;
         let calibration = &data.train[..data.train.len().min(CALIBRATION_PROMPTS)];

@@ -14,14 +14,15 @@ impl Planner<'_> {
     /// A variant's reward models: one, or one for each category of errors.
     pub(super) fn rewards(&mut self, variant: &Variant, rounds: &[Annotations], at: &str) -> Vec<(String, usize)> {
         let label = format!("reward/{at}");
-        match &variant.reward {
+        let Some(kind) = &variant.reward else { return Vec::new() };
+        match kind {
             Kind::Sequence(_) | Kind::Token(_) => {
-                vec![("reward".to_owned(), self.reward(&variant.reward, rounds, label, false, &[]))]
+                vec![("reward".to_owned(), self.reward(kind, rounds, label, false, &[]))]
             }
             Kind::Tppo(_) => {
                 let words: Vec<usize> = rounds.iter().map(|round| self.words(round)).collect();
                 let words = in_rounds("words", words.into_iter());
-                vec![("reward".to_owned(), self.reward(&variant.reward, rounds, label, false, &words))]
+                vec![("reward".to_owned(), self.reward(kind, rounds, label, false, &words))]
             }
             Kind::Spans(_) => {
                 let categories = self.recipe.labels.spans.as_ref().map(|spans| spans.categories.clone());

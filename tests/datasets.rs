@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that panics is a test that fails")]
 
+mod peers;
 mod tiny;
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -141,21 +143,40 @@ fn folders_and_patterns_are_many_files() {
 }
 
 #[test]
-fn nested_columns_of_parquet_are_conversations() {
-    let python = std::env::var("RUNNER_PYTHON_ENV").unwrap_or_default();
-    let python = Path::new(&python).join("bin/python");
+fn what_datasets_writes_is_understood_in_every_layout() {
+    let Some(python) = peers::python("datasets, pyarrow") else { return };
     let lab = Lab::without_oracle();
-    let script = "import pyarrow as pa, pyarrow.parquet as pq\n\
-        talk = lambda a: [{'role': 'user', 'content': 'q'}, {'role': 'assistant', 'content': a}]\n\
-        rows = [{'prompt': f'q{i}', 'chosen': talk(f'good {i}'), 'rejected': talk('bad'), 'score': i} for i in range(9)]\n\
-        pq.write_table(pa.Table.from_pylist(rows), 'nested.parquet')\n";
-    let made = std::process::Command::new(&python).args(["-c", script]).current_dir(lab.path("")).output();
-    if !made.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: no `pyarrow` in the Python of `RUNNER_PYTHON_ENV` to write nested columns with");
-        return;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/layouts.py");
+    fs::create_dir_all(lab.path("written")).unwrap();
+    let made =
+        Command::new(python).arg(script).arg(lab.path("written")).env("HF_DATASETS_OFFLINE", "1").output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mut names: Vec<String> = fs::read_dir(lab.path("written"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != "splits" && name != "repository")
+        .collect();
+    names.sort();
+    assert!(names.len() > 100, "{names:?}");
+    for name in &names {
+        let found = inspected(&lab, &format!("written/{name}"));
+        let layout = name.split(['-', '.']).next().unwrap();
+        assert_eq!([&found["layouts"], &found["bad"]], [&json!({ layout: 12 }), &json!({})], "{name}");
+        let pairs = ["preference", "alpaca_farm", "hh_rlhf", "revised"].contains(&layout);
+        assert_eq!(found["pairs"], if pairs { 12 } else { 0 }, "{name}");
+        assert_eq!(
+            [&found["usable"], &found["prompts"]],
+            [&json!(12), &json!(if layout == "language_modeling" && !name.contains('-') { 1 } else { 12 })],
+            "{name}"
+        );
     }
-    let found = inspected(&lab, "nested.parquet");
-    assert_eq!([&found["usable"], &found["pairs"]], [&json!(9), &json!(9)], "{found}");
+    for folder in ["splits", "repository"] {
+        let found = inspected(&lab, &format!("written/{folder}"));
+        assert_eq!([&found["usable"], &found["leakage"]], [&json!(15), &json!([["test", "train", 3]])], "{folder}");
+    }
+    fs::remove_file(lab.path("written/splits/dataset_dict.json")).unwrap();
+    let said = lab.said(&["data", "inspect", "written/splits"]);
+    assert!(said.code == Some(2) && said.err.contains("expected one folder with rows in it"), "{}", said.err);
 }
 
 /// A recipe on the rows at `path`, for `check` and `run`.

@@ -47,6 +47,16 @@ fn a_run_trains_adapters_of_one_base() {
         let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
         assert!(last["values"]["kl_nats"].as_f64().unwrap().abs() > 1e-6, "{last}");
     }
+    // PPO says what is shared and what each of policy, reward and value model has of its own.
+    let events = fs::read_to_string(lab.path("whole-report/events.jsonl")).unwrap();
+    let told: Value = events
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .find(|event: &Value| event["values"]["base_bytes"].is_number())
+        .unwrap();
+    let [base, own] = ["base_bytes", "adapter_bytes"].map(|name| told["values"][name].as_f64().unwrap());
+    let expected = size("ppo", "model.safetensors") + size("ppo", "value.safetensors") * 2;
+    assert!(base > 0.9 * whole as f64 && own > 0.3 * expected as f64 && own < expected as f64, "{told} {whole}");
     // Killed again and again, it ends with the same bytes.
     let mut kills = 0;
     for patience in [40, 90, 150, 230, 120, 60, 180] {

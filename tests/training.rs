@@ -36,13 +36,15 @@ fn poison(files: &mut Files, name: &str) {
 mod demonstrations {
     use super::*;
 
-    fn examples() -> Vec<(Vec<u32>, Vec<u32>)> {
-        vec![
+    fn examples() -> Vec<sft::Example> {
+        [
             (vec![2, 3], vec![7, 8, 9, 1]),
             (vec![3, 2], vec![9, 8, 7, 6, 1]),
             (vec![4], vec![10, 10, 1]),
             (vec![5, 5, 5], vec![11, 1]),
         ]
+        .map(|(prompt, response)| sft::Example::whole(prompt, response))
+        .to_vec()
     }
 
     fn train(rate: f64, steps: usize, checkpoints: &dyn Checkpoints, memory: &Memory) -> Result<Model> {

@@ -109,7 +109,12 @@ fn text(found: &Inspection) -> String {
         })
         .collect();
     lines.push(String::new());
-    lines.push(format!("lengths by {}", found.tokenizer));
+    let drawn = if found.measured < found.usable {
+        format!(" of {} rows drawn at random", found.measured)
+    } else {
+        String::new()
+    };
+    lines.push(format!("lengths{drawn} by {}", found.tokenizer));
     let head = ["tokens", "min", "25 %", "median", "75 %", "max", "below 8 16 32 64 128 256 512 1024, more"];
     lines.push(table(&head, &rows));
     for (i, example) in found.first.iter().enumerate() {

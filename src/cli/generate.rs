@@ -134,7 +134,8 @@ fn prompts(args: &GenerateArgs, model: &Opened) -> Result<Vec<(Value, Vec<u32>)>
 fn conversation(path: &Path, model: &Opened) -> Result<(Value, Vec<u32>)> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{shown}`"))?;
-    let messages: Value = serde_json::from_str(&text).with_context(|| format!("in `{shown}`"))?;
+    // A template may write an object down, with its keys in their order: that is kept.
+    let messages: minijinja::Value = serde_json::from_str(&text).with_context(|| format!("in `{shown}`"))?;
     let template = model.chat().context("the model has no chat template")?;
     let text = template.render(&messages, true).with_context(|| format!("in `{shown}`"))?.text;
     let ids = model.tokenizer().encode(&text);
@@ -152,7 +153,7 @@ fn encoded(prompt: &str, model: &Opened) -> Result<Vec<u32>, Failure> {
             "warning: the model takes prompts of at most {limit} tokens, found {all}; it sees the end of `{prompt}`"
         ));
     }
-    if ids.is_empty() {
+    if all == 0 {
         return Err(Failure::usage("expected at least one token in the prompt, found none".to_owned()));
     }
     Ok(ids)

@@ -74,6 +74,7 @@ fn ids(line: Line, model: &Opened) -> Result<Row, String> {
     let tokenizer = model.tokenizer();
     let prompt = match (line.prompt_ids, line.prompt) {
         (Some(ids), _) => ids,
+        (None, Some(text)) if tokenizer.encode(&text).is_empty() => tokenizer.begin().to_vec(),
         (None, Some(text)) => model.prompt_ids(&text),
         (None, None) => return Err("expected `prompt` or `prompt_ids`, found neither".to_owned()),
     };

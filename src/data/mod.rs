@@ -104,8 +104,11 @@ pub struct Prompt {
 pub struct Demonstration {
     /// What was asked.
     pub prompt: String,
-    /// What to imitate, without end-of-sequence token.
+    /// What to imitate, without end-of-sequence token; of a conversation the assistant's last turn.
     pub response: String,
+    /// Of a conversation by a chat template: what the assistant said in prompt and response, joined; code points, half-open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub said: Vec<(usize, usize)>,
 }
 
 /// A response as text and, where it was sampled, as the ids that were sampled.

@@ -3,15 +3,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, Value as Jinja};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::records::rows::Row;
-use crate::text::ChatTemplate;
+use crate::text::{ChatTemplate, Rendered, Talk, Turn};
 
 /// The recipe's `[prompt]` table, for `format = "records"`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -97,23 +96,35 @@ impl Shown {
         Ok(Self { plain: plain.transpose()?, chat })
     }
 
-    /// What is shown of a row whose layout makes `prompt` and, of a conversation, `messages` of it.
+    /// What is shown of a row whose layout makes `prompt` and, of a conversation, `talk` of it.
     ///
     /// # Errors
     /// When the template needs a column that is not there, or refuses the messages.
-    pub fn prompt(&self, row: &Row, prompt: &str, messages: Option<Vec<Value>>) -> Result<String> {
+    pub fn prompt(&self, row: &Row, prompt: &str, talk: Option<Talk>) -> Result<String> {
         let mut prompt = prompt.to_owned();
-        let mut messages = messages;
+        let mut talk = talk;
         if let Some(environment) = &self.plain {
             let mut fields = row.clone();
             fields.insert("prompt".to_owned(), prompt.into());
             let template = environment.get_template("prompt").map_err(faulty)?;
             prompt = template.render(Jinja::from(Serde(&fields))).map_err(faulty)?;
-            messages = None;
+            talk = None;
         }
         let Some(chat) = &self.chat else { return Ok(prompt) };
-        let messages = messages.unwrap_or_else(|| vec![json!({ "role": "user", "content": prompt })]);
-        Ok(chat.render(&Value::from(messages), true)?.text)
+        let talk = talk.unwrap_or_else(|| Talk { messages: vec![Turn::new("user", &prompt)], tools: None });
+        Ok(chat.render(&talk, true)?.text)
+    }
+
+    /// A conversation as the chat template writes all of it, and which of it the assistant said; none where conversations are
+    /// not shown as such.
+    ///
+    /// # Errors
+    /// When the template refuses the messages, or does not tell what the assistant said.
+    pub fn conversation(&self, talk: &Talk) -> Result<Option<Rendered>> {
+        let Some(chat) = self.chat.as_ref().filter(|_| self.plain.is_none()) else { return Ok(None) };
+        let whole = chat.whole(talk)?;
+        ensure!(!whole.generated.is_empty(), "expected something that the assistant says, found nothing");
+        Ok(Some(whole))
     }
 }
 
@@ -124,6 +135,8 @@ fn faulty(error: minijinja::Error) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn shown(template: &str, row: &Value) -> Result<String> {

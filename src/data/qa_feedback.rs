@@ -130,7 +130,8 @@ fn prompt(index: usize, record: &Record) -> Prompt {
 
 fn demonstration(record: &Record) -> Option<Demonstration> {
     let response = record.gold.trim();
-    (!response.is_empty()).then(|| Demonstration { prompt: prompt(0, record).text, response: response.to_owned() })
+    let prompt = prompt(0, record).text;
+    (!response.is_empty()).then(|| Demonstration { prompt, response: response.to_owned(), said: Vec::new() })
 }
 
 fn response(text: &str) -> Response {

@@ -7,6 +7,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::batch::cached_bias;
+use super::decoder::Cache;
 use super::weights::host;
 use super::{Batch, Model, Pair, bucket};
 use crate::compute::Crew;
@@ -105,21 +106,18 @@ struct Row {
 
 fn sample_rows(model: &Model, prompts: &[(u64, &[u32])], stops: Stops, sampling: Sampling, seed: u64) -> Vec<Vec<u32>> {
     let device = model.device();
-    let pairs: Vec<Pair> = prompts.iter().map(|(_, prompt)| Pair { prompt, response: &[] }).collect();
-    let batch = Batch::new(&pairs, stops.pad, &device);
-    let q = batch.prompt_columns;
-    let mut cache = model.cache(prompts.len(), q + sampling.max_new);
-    let hidden = model.extend(&batch.ids, &batch.positions, &batch.attention_bias, &mut cache);
-    let mut logits = last_logits(model, hidden.narrow(1, q - 1, 1));
+    let rows: Vec<&[u32]> = prompts.iter().map(|(_, prompt)| *prompt).collect();
+    let (mut cache, real, mut logits) = begun(model, &rows, stops.pad, sampling.max_new);
     let mut responses = vec![Vec::new(); prompts.len()];
     let mut rows: Vec<Row> = prompts
         .iter()
+        .zip(real)
         .enumerate()
-        .map(|(index, &(stream, prompt))| Row {
+        .map(|(index, (&(stream, prompt), real))| Row {
             index,
             rng: stream_rng(seed, stream),
-            position: i64::try_from(prompt.len()).unwrap_or(i64::MAX),
-            real: batch.real[index * q..][..q].to_vec(),
+            position: position(prompt.len()),
+            real,
             token: stops.pad,
         })
         .collect();
@@ -141,13 +139,43 @@ fn sample_rows(model: &Model, prompts: &[(u64, &[u32])], stops: Stops, sampling:
         if rows.is_empty() || step == sampling.max_new {
             break;
         }
-        logits = advance(model, &mut rows, &mut cache, &device);
+        let switch = model.config.switches_after().map(position);
+        logits = if rows.iter().any(|row| Some(row.position) == switch) {
+            // All wavelengths of that row change with this token: what is cached of the tokens before is computed anew.
+            let whole = |row: &Row| [prompts[row.index].1, &responses[row.index]].concat();
+            let whole: Vec<Vec<u32>> = rows.iter().map(whole).collect();
+            let whole: Vec<&[u32]> = whole.iter().map(Vec::as_slice).collect();
+            let (fresh, real, next) = begun(model, &whole, stops.pad, sampling.max_new - step);
+            cache = fresh;
+            for (row, real) in rows.iter_mut().zip(real) {
+                row.real = real;
+                row.position += 1;
+            }
+            next
+        } else {
+            advance(model, &mut rows, &mut cache, &device)
+        };
     }
     responses
 }
 
+/// Feeds whole `rows`: a cache with room for `more` columns, which columns of each row are real, and the next logits.
+fn begun(model: &Model, rows: &[&[u32]], pad: u32, more: usize) -> (Cache, Vec<Vec<bool>>, Vec<f32>) {
+    let pairs: Vec<Pair> = rows.iter().map(|prompt| Pair { prompt, response: &[] }).collect();
+    let batch = Batch::new(&pairs, pad, &model.device());
+    let q = batch.prompt_columns;
+    let mut cache = model.cache(rows.len(), q + more);
+    let hidden = model.extend(&batch.ids, &batch.positions, &batch.attention_bias, &mut cache);
+    let logits = last_logits(model, hidden.narrow(1, q - 1, 1));
+    (cache, batch.real.chunks_exact(q).map(<[bool]>::to_vec).collect(), logits)
+}
+
+fn position(tokens: usize) -> i64 {
+    i64::try_from(tokens).unwrap_or(i64::MAX)
+}
+
 /// Feeds each row's newest token and returns its next logits, row by row.
-fn advance(model: &Model, rows: &mut [Row], cache: &mut super::decoder::Cache, device: &Device) -> Vec<f32> {
+fn advance(model: &Model, rows: &mut [Row], cache: &mut Cache, device: &Device) -> Vec<f32> {
     let column = |values: Vec<i64>| Tensor::<2, Int>::from_data(TensorData::new(values, [rows.len(), 1]), device);
     let ids = column(rows.iter().map(|row| i64::from(row.token)).collect());
     let positions = column(rows.iter().map(|row| row.position).collect());
@@ -164,7 +192,7 @@ fn last_logits(model: &Model, hidden: Tensor<3>) -> Vec<f32> {
 }
 
 /// Finished rows leave the batch, so that the last long response does not pay for all the short ones.
-fn keep_rows(cache: &mut super::decoder::Cache, keep: &[usize], device: &Device) {
+fn keep_rows(cache: &mut Cache, keep: &[usize], device: &Device) {
     let index: Vec<i64> = keep.iter().map(|&i| i64::try_from(i).unwrap_or(i64::MAX)).collect();
     let index = Tensor::<1, Int>::from_data(TensorData::new(index, [keep.len()]), device);
     for (keys, values) in &mut cache.layers {

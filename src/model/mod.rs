@@ -14,6 +14,7 @@ pub mod flops;
 pub mod generate;
 pub mod gradient;
 mod layer;
+mod mapped;
 pub mod optim;
 mod position;
 pub mod pretrained;

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use super::architecture::{Rope, Scaling};
+use super::architecture::{Architecture, Positions, Rope, Scaling};
 use super::batch::MASKED;
 use crate::compute::fused::rotate;
 
@@ -59,6 +59,16 @@ fn turn(x: Tensor<3>, [cos, sin]: &[Tensor<3>; 2], rest: impl Fn(Tensor<3>) -> T
 /// Whether a row's wavelengths follow from how long it is.
 const fn depends_on_length(scaling: &Scaling) -> bool {
     matches!(scaling, Scaling::Dynamic { .. } | Scaling::Long { .. })
+}
+
+impl Architecture {
+    /// The length after which a sequence has other wavelengths altogether, for the tokens before as well. (Those of
+    /// [`Scaling::Dynamic`] move with every token, and what was cached keeps its own, as in `transformers`.)
+    pub(super) fn switches_after(&self) -> Option<usize> {
+        let Positions::Rotary { global, .. } = &self.positions else { return None };
+        let Scaling::Long { original, .. } = global.scaling else { return None };
+        Some(original)
+    }
 }
 
 /// Radians a position of every dimension of a sequence of `length` tokens, both halves alike.

@@ -1,6 +1,11 @@
 //! Supervised fine-tuning: maximise the likelihood of demonstrated responses.
 
+mod example;
+
+pub use example::Example;
+
 use anyhow::{Result, ensure};
+use burn::tensor::{Device, Tensor, TensorData};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -31,8 +36,8 @@ pub struct Config {
 pub struct Task<'a> {
     /// The recipe's `[sft]` table.
     pub config: &'a Config,
-    /// Prompt and response ids, end-of-sequence token included.
-    pub examples: &'a [(Vec<u32>, Vec<u32>)],
+    /// What is imitated.
+    pub examples: &'a [Example],
     /// The padding id.
     pub pad: u32,
     /// Decides the order of the examples.
@@ -41,7 +46,7 @@ pub struct Task<'a> {
     pub shards: usize,
 }
 
-/// Trains `model` to imitate the examples: minimises the mean negative log-likelihood of response tokens.
+/// Trains `model` to imitate the examples: minimises the mean negative log-likelihood of the tokens that are learned.
 ///
 /// # Errors
 /// When the loss is not finite (the step is named; the last checkpoint stays), or a checkpoint cannot be used.
@@ -57,22 +62,37 @@ pub fn train(
     let schedule = Schedule { table: "sft", steps: config.steps.get(), optimizer: &config.optimizer };
     let mut order = Order::new(task.examples.len(), task.seed);
     descend(model, schedule, emitter, checkpoints, |model, step| {
-        let rows: Vec<Pair> = order
-            .batch(step, config.batch_size.get())
-            .into_iter()
-            .map(|i| Pair { prompt: &task.examples[i].0, response: &task.examples[i].1 })
-            .collect();
-        let tokens = rows.iter().map(|row| row.response.len()).sum::<usize>() as f64;
-        let shards = bucket::shards(rows, task.shards, |row| bucket::tokens(*row));
-        let padding = bucket::padding(shards.iter().map(|rows| rows.iter().copied()));
+        let batch = order.batch(step, config.batch_size.get());
+        let rows: Vec<&Example> = batch.into_iter().map(|i| &task.examples[i]).collect();
+        let tokens =
+            rows.iter().map(|row| row.learned.iter().filter(|learned| **learned).count()).sum::<usize>() as f64;
+        let shards = bucket::shards(rows, task.shards, |row| bucket::tokens(pair(row)));
+        let padding = bucket::padding(shards.iter().map(|rows| rows.iter().map(|row| pair(row))));
         let outcome = gradients(model, &numbered(shards), crew, |model, (shard, rows)| {
             let model = model.noisy(noise(task.seed, step, *shard));
-            let batch = Batch::new(rows, task.pad, &device);
-            let nll = model.log_probs(&batch, 1.0).neg() * batch.response_mask;
+            let pairs: Vec<Pair> = rows.iter().map(|row| pair(row)).collect();
+            let batch = Batch::new(&pairs, task.pad, &device);
+            let nll = model.log_probs(&batch, 1.0).neg() * learned(rows, &batch, &device);
             Share { loss: nll.sum() / tokens, sums: [] }
         });
         (outcome, [("tokens", tokens), ("padding", padding)])
     })
+}
+
+fn pair(example: &Example) -> Pair<'_> {
+    Pair { prompt: &example.prompt, response: &example.response }
+}
+
+/// One where something is learned, zero elsewhere, `[B, R]`.
+fn learned(rows: &[&Example], batch: &Batch, device: &Device) -> Tensor<2> {
+    let columns = batch.response_columns;
+    let mut mask = vec![0.0_f32; rows.len() * columns];
+    for (line, row) in mask.chunks_exact_mut(columns).zip(rows) {
+        for (cell, _) in line.iter_mut().zip(&row.learned).filter(|(_, learned)| **learned) {
+            *cell = 1.0;
+        }
+    }
+    Tensor::from_data(TensorData::new(mask, [rows.len(), columns]), device)
 }
 
 /// Items with their numbers.

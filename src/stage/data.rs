@@ -35,8 +35,8 @@ pub(super) fn config(recipe: &Recipe) -> Result<Value> {
         config["prompt"] = json!({ "template": template, "chat": chat(recipe)?.map(|chat| chat.source().to_owned()) });
     }
     config["path"] = json!(hasher.finalize().to_hex().as_str());
-    // What this format's reader brings has grown since its results were first stored; the others' has not.
-    if recipe.dataset.format == Format::QaFeedback {
+    // What these formats' readers bring has grown since their results were first stored; a world's has not.
+    if recipe.dataset.format != Format::World {
         config["reader"] = json!(2);
     }
     // A prompt's length is a matter of the tokenizer; worlds are generated to fit.

@@ -27,6 +27,7 @@ use crate::model::flops::{Rows, forward, sampling};
 use crate::model::{Architecture, bucket};
 use crate::recipe::{Experiment, PreferenceSource};
 use crate::reward::Kind;
+use crate::sft::Example;
 use crate::store::{Artefact, Lookup, Store};
 
 /// Rows that are read together in passes without gradients, and the batches of like length that they are cut into.
@@ -172,8 +173,9 @@ impl Corpus {
         let setting = setting(node)?;
         let (tokenizer, data) = (setting.tokenizer(inputs)?, dataset(inputs)?);
         let lengths = data.demonstrations.iter().map(|demonstration| {
-            let prompt = tokenizer.encode_prompt(&demonstration.prompt, setting.max_prompt_tokens).len();
-            [prompt, (tokenizer.encode(&demonstration.response).len() + 1).min(setting.max_response_tokens)]
+            let example =
+                Example::new(demonstration, &tokenizer, setting.max_prompt_tokens, setting.max_response_tokens);
+            [example.prompt.len(), example.response.len()]
         });
         Ok(Self {
             train: data.train.len(),

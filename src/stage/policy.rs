@@ -132,7 +132,7 @@ impl Setting {
     }
 
     fn read(&self, artefact: &Artefact, file: &str, architecture: Architecture) -> Result<Model> {
-        Model::from_bytes(&artefact.read_bytes(file)?, architecture, &self.device()?)
+        Model::from_file(&artefact.path(file)?, architecture, &self.device()?)
             .with_context(|| format!("`{file}` in `{}`", artefact.dir.display()))
     }
 

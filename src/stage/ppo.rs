@@ -151,6 +151,11 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
         (None, Some(lora)) => Some(reference.model.adapt(&lora, seed(config.seed, "policy adapters"))),
         (None, None) => None,
     };
+    if let Some(policy) = start.as_ref().filter(|policy| policy.adapter.is_some()) {
+        // The value model begins as the reward model, so it has as many weights of its own.
+        let [[shared, policy], [_, reward]] = [policy.bytes(), reward.model().model.bytes()];
+        recorder.tell([("base_bytes", shared as f64), ("adapter_bytes", (policy + 2 * reward) as f64)]);
+    }
     let task = Task {
         config: &config.ppo,
         start: start.as_ref(),

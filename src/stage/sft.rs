@@ -9,7 +9,7 @@ use super::training::Recorder;
 use crate::model::Model;
 use crate::model::pretrained::Origin;
 use crate::recipe::Recipe;
-use crate::sft::{self, Task, train};
+use crate::sft::{self, Example, Task, train};
 use crate::store::{Workspace, hash_of};
 
 pub(super) const VERSION: u32 = 3;
@@ -33,17 +33,10 @@ pub(super) fn run(
 ) -> Result<()> {
     let setting = &config.setting;
     let tokenizer = setting.tokenizer(inputs)?;
-    let examples: Vec<(Vec<u32>, Vec<u32>)> = dataset(inputs)?
-        .demonstrations
-        .iter()
-        .map(|demonstration| {
-            let prompt = tokenizer.encode_prompt(&demonstration.prompt, setting.max_prompt_tokens);
-            let mut response = tokenizer.encode(&demonstration.response);
-            response.push(tokenizer.eos());
-            response.truncate(setting.max_response_tokens);
-            (prompt, response)
-        })
-        .collect();
+    let (prompt, response) = (setting.max_prompt_tokens, setting.max_response_tokens);
+    let demonstrations = dataset(inputs)?.demonstrations;
+    let examples: Vec<Example> =
+        demonstrations.iter().map(|shown| Example::new(shown, &tokenizer, prompt, response)).collect();
     let (vocab, device) = (tokenizer.vocab_size(), setting.device()?);
     let (model, fine_tune) = match (&setting.model, &recipe.policy) {
         (Origin::Fresh(architecture), _) => {

@@ -50,6 +50,11 @@ impl<'a> Recorder<'a> {
         self.emitter.through(self)
     }
 
+    /// Tells the listeners of numbers from before training that are no part of the result.
+    pub(super) fn tell(&self, values: impl IntoIterator<Item = (&'static str, f64)>) {
+        self.emitter.metrics(0, values);
+    }
+
     /// Writes the metrics into the result.
     pub(super) fn finish(&self, workspace: &Workspace) -> Result<()> {
         Ok(workspace.write_bytes(FILE, self.lines().as_bytes())?)

@@ -4,16 +4,16 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use chrono::format::{Item, StrftimeItems};
 use chrono::{DateTime, Utc};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Enumerator, Kwargs, Object, Serde, merge_maps};
+use minijinja::value::{Enumerator, Kwargs, Object, Serde, ValueKind, merge_maps};
 use minijinja::{Environment, Error, ErrorKind, State, Value, context};
+use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
 use super::python;
-use super::tokenizer::Tokenizer;
 
 /// Around what a `{% generation %}` block says: code points for private use, which no vocabulary has a meaning for.
 const START: char = '\u{f0001}';
@@ -27,12 +27,42 @@ pub struct ChatTemplate {
     tokens: Map<String, Json>,
 }
 
+/// One thing that somebody said.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Turn {
+    /// Who: `system`, `user`, `assistant`, ...
+    pub role: String,
+    /// What.
+    pub content: String,
+    /// What else a template may know of it: `tool_calls`, `name`, ...
+    #[serde(flatten)]
+    pub more: Map<String, Json>,
+}
+
+impl Turn {
+    /// Plain words.
+    #[must_use]
+    pub fn new(role: &str, content: &str) -> Self {
+        Self { role: role.to_owned(), content: content.to_owned(), more: Map::new() }
+    }
+}
+
+/// A conversation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Talk {
+    /// Who said what, in order.
+    pub messages: Vec<Turn>,
+    /// What the assistant can call, where something was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tools: Option<Json>,
+}
+
 /// A conversation as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
     /// The text.
     pub text: String,
-    /// What the assistant said, by `{% generation %}` blocks: code points, half-open.
+    /// What the assistant said: code points, half-open. [`ChatTemplate::render`] knows it by `{% generation %}` blocks alone.
     pub generated: Vec<(usize, usize)>,
 }
 
@@ -49,56 +79,52 @@ impl ChatTemplate {
         &self.source
     }
 
-    /// Renders `messages`, a list of objects with `role` and `content`, or an object with such a list under `messages` and
-    /// beside it what else the template knows (`tools`, ...); with `prompt`, up to where the assistant answers.
+    /// Renders `conversation`, a list of objects with `role` and `content`, or an object with such a list under `messages` and
+    /// beside it what else the template knows (`tools`, ...); with `prompt`, up to where the assistant answers. Objects reach
+    /// the template with their keys in the order in which they are serialised.
     ///
     /// # Errors
-    /// When the template is faulty, raises an exception, or `messages` is no list of objects.
-    pub fn render(&self, messages: &Json, prompt: bool) -> Result<Rendered> {
-        let no_more = Map::new();
-        let (messages, more) = match messages.get("messages") {
-            Some(list) => (list, messages.as_object().unwrap_or(&no_more)),
-            None => (messages, &no_more),
-        };
-        let list = messages.as_array().filter(|list| list.iter().all(|message| message.get("role").is_some()));
-        ensure!(list.is_some_and(|list| !list.is_empty()), "expected a list of messages, each with a `role`");
+    /// When the template is faulty, raises an exception, or `conversation` is no list of objects.
+    pub fn render(&self, conversation: &impl Serialize, prompt: bool) -> Result<Rendered> {
+        let conversation = Conversation::new(conversation)?;
+        self.rendered(&conversation.messages, &conversation.more, prompt)
+    }
+
+    /// Renders a whole `conversation`, and says which of it the assistant said: what stands in `{% generation %}` blocks, or,
+    /// in a template without them, what each of the assistant's messages adds to the text of those before it.
+    ///
+    /// # Errors
+    /// As [`Self::render`], and when a text does not begin with that of fewer messages, so that no difference can be told.
+    pub fn whole(&self, conversation: &impl Serialize) -> Result<Rendered> {
+        let Conversation { messages, more } = Conversation::new(conversation)?;
+        let mut whole = self.rendered(&messages, &more, false)?;
+        if generation_blocks(&self.source) == self.source {
+            whole.generated = self.differences(&messages, &more, &whole.text)?;
+        }
+        Ok(whole)
+    }
+
+    fn rendered(&self, messages: &[Value], more: &Value, prompt: bool) -> Result<Rendered> {
         let mut environment = environment().map_err(|error| shown(&error))?;
         let source = generation_blocks(&self.source);
         environment.add_template("chat_template", &source).map_err(|error| shown(&error))?;
         let given = Value::from(Serde(&self.tokens));
-        let more = Value::from(Serde(more));
         let usual = context! { tools => (), documents => () };
-        let own = context! { messages => Value::from(Serde(messages)), add_generation_prompt => prompt };
-        let variables = merge_maps([given, usual, more, own]);
+        let own = context! { messages => messages, add_generation_prompt => prompt };
+        let variables = merge_maps([given, usual, more.clone(), own]);
         let template = environment.get_template("chat_template").map_err(|error| shown(&error))?;
         Ok(unmarked(&template.render(variables).map_err(|error| shown(&error))?))
     }
 
-    /// Ids of `messages`, and for each whether the assistant is to learn to say it: what stands in `{% generation %}` blocks,
-    /// or, in a template without them, what an assistant's message adds to the text before it.
-    ///
-    /// # Errors
-    /// As [`Self::render`], and when a text does not begin with that of fewer messages, so that no difference can be told.
-    pub fn mask(&self, messages: &Json, tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<bool>)> {
-        let whole = self.render(messages, false)?;
-        let spans = if self.has_generation_blocks() { whole.generated } else { self.said(messages, &whole.text)? };
-        let inside = |(start, end): (usize, usize)| spans.iter().any(|&(first, last)| start < last && first < end);
-        let mask = tokenizer.offsets(&whole.text).into_iter().map(inside).collect();
-        Ok((tokenizer.encode(&whole.text), mask))
-    }
-
-    fn has_generation_blocks(&self) -> bool {
-        generation_blocks(&self.source) != self.source
-    }
-
     /// Where the assistant's messages stand, by rendering fewer of them.
-    fn said(&self, messages: &Json, whole: &str) -> Result<Vec<(usize, usize)>> {
-        let list = messages.as_array().context("expected a list of messages")?;
+    fn differences(&self, messages: &[Value], more: &Value, whole: &str) -> Result<Vec<(usize, usize)>> {
         let mut spans = Vec::new();
-        for (i, _) in list.iter().enumerate().filter(|(_, message)| message["role"] == "assistant") {
+        let assistants =
+            |message: &Value| message.get_attr("role").is_ok_and(|role| role.as_str() == Some("assistant"));
+        for (i, _) in messages.iter().enumerate().filter(|(_, message)| assistants(message)) {
             ensure!(i > 0, "the first message is the assistant's: nothing comes before it");
-            let before = self.render(&Json::from(&list[..i]), true)?.text;
-            let after = self.render(&Json::from(&list[..=i]), false)?.text;
+            let before = self.rendered(&messages[..i], more, true)?.text;
+            let after = self.rendered(&messages[..=i], more, false)?.text;
             if !(after.starts_with(&before) && whole.starts_with(&after)) {
                 bail!(
                     "message {}: its text cannot be told from the difference to the messages before, which the template \
@@ -109,6 +135,31 @@ impl ChatTemplate {
             spans.push((before.chars().count(), after.chars().count()));
         }
         Ok(spans)
+    }
+}
+
+/// What a template is given.
+struct Conversation {
+    messages: Vec<Value>,
+    /// What stands beside the messages, by name.
+    more: Value,
+}
+
+impl Conversation {
+    fn new(conversation: &impl Serialize) -> Result<Self> {
+        let value = Value::from(Serde(conversation));
+        let inside = value.get_attr("messages").ok().filter(|list| !list.is_undefined());
+        let (list, more) = inside.map_or_else(|| (value.clone(), context! {}), |list| (list, value.clone()));
+        let is_message = |message: &Value| message.get_attr("role").is_ok_and(|role| !role.is_undefined());
+        let messages: Vec<Value> = match list.kind() {
+            ValueKind::Seq => list.try_iter().map_err(|error| shown(&error))?.collect(),
+            _ => Vec::new(),
+        };
+        ensure!(
+            !messages.is_empty() && messages.iter().all(is_message),
+            "expected a list of messages, each with a `role`"
+        );
+        Ok(Self { messages, more })
     }
 }
 

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use chat::{ChatTemplate, Rendered};
+pub use chat::{ChatTemplate, Rendered, Talk, Turn};
 pub use checkpoint::{FILES, Fallback, Folder};
 pub use tokenizer::Tokenizer;
 

@@ -167,18 +167,30 @@ impl Tokenizer {
         self.encoding(text).get_offsets().to_vec()
     }
 
+    /// Ids of `text`, and for each whether it stands at least partly in one of `spans` (code points, half-open).
+    #[must_use]
+    pub fn within(&self, text: &str, spans: &[(usize, usize)]) -> (Vec<u32>, Vec<bool>) {
+        let encoding = self.encoding(text);
+        let inside = |&(start, end): &(usize, usize)| spans.iter().any(|&(first, last)| start < last && first < end);
+        (encoding.get_ids().to_vec(), encoding.get_offsets().iter().map(inside).collect())
+    }
+
     fn encoding(&self, text: &str) -> tokenizers::Encoding {
         self.inner.encode_char_offsets(text, false).expect("that every text can be encoded is probed in `new`")
     }
 
     /// Ids of a prompt: what begins a sequence, then the text's last tokens, `max_tokens` in all at most. What begins a
-    /// sequence is not put before a text that begins with it, as one by a chat template does.
+    /// sequence is not put before a text that begins with it, as one by a chat template does. Where nothing begins one, the
+    /// end of the sequence before stands for no text at all.
     #[must_use]
     pub fn encode_prompt(&self, text: &str, max_tokens: usize) -> Vec<u32> {
         let ids = self.encode(text);
         let (before, _) = &self.around;
         let ids = ids.strip_prefix(before.as_slice()).unwrap_or(&ids);
         let kept = &ids[ids.len().saturating_sub(max_tokens.saturating_sub(before.len()))..];
+        if before.is_empty() && kept.is_empty() {
+            return vec![self.eos];
+        }
         before.iter().chain(kept).copied().collect()
     }
 

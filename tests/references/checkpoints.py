@@ -99,6 +99,42 @@ def configurations():
     }
     for name, config in plain.items():
         yield name, config, LANGUAGE, torch.float32, {}
+    # As older versions of transformers wrote them, which is what most published folders have.
+    short = dict(qwen, max_position_embeddings=16)
+    published = {
+        "old-llama3": (plain["llama-llama3"], {}),
+        "old-linear": (llama(**rope(rope_type="linear", factor=2.0)), {}),
+        "old-dynamic": (llama(**rope(rope_type="dynamic", factor=4.0), max_position_embeddings=12), {}),
+        "old-biases": (llama(attention_bias=True, num_key_value_heads=1), {"head_dim": None, "num_key_value_heads": 1}),
+        "old-no-groups": (llama(num_key_value_heads=4), {"num_key_value_heads": None}),
+        "old-mlp-bias": (llama(mlp_bias=True, tie_word_embeddings=True), {}),
+        "old-mistral": (MistralConfig(**qwen, sliding_window=4), {}),
+        "old-qwen2": (plain["qwen2-window"], {"max_window_layers": 1}),
+        "old-qwen3": (Qwen3Config(**qwen, head_dim=8, tie_word_embeddings=True), {}),
+        "old-phi3": (Phi3Config(**short, original_max_position_embeddings=8, sliding_window=7,
+                                rope_parameters={"rope_theta": 1e4, **phi_long}), {}),
+        "old-phi3-partial": (Phi3Config(**short, original_max_position_embeddings=12, partial_rotary_factor=0.5,
+                                        rope_parameters={"rope_theta": 1e4, "partial_rotary_factor": 0.5,
+                                                         "rope_type": "longrope", "short_factor": [1.0, 1.3],
+                                                         "long_factor": [2.0, 5.0]}), {}),
+        "old-gemma": (GemmaConfig(**gemma), {"hidden_act": "gelu", "hidden_activation": None}),
+        "old-gemma2": (Gemma2Config(**dict(gemma, num_hidden_layers=5), sliding_window=3, query_pre_attn_scalar=24,
+                                    attn_logit_softcapping=5.0, final_logit_softcapping=2.0), {}),
+        "old-gemma3": (Gemma3TextConfig(
+            **dict(gemma, num_hidden_layers=5), sliding_window=4, query_pre_attn_scalar=12,
+            layer_types=["sliding_attention", "sliding_attention", "full_attention"] * 1
+                        + ["sliding_attention", "sliding_attention"],
+            rope_parameters={"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+                             "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}),
+            {"sliding_window_pattern": 3}),
+        "old-gpt2": (GPT2Config(**gpt2, reorder_and_upcast_attn=True, scale_attn_by_inverse_layer_idx=True), {}),
+        "old-gpt-neox": (GPTNeoXConfig(**neox, use_parallel_residual=True, rotary_pct=0.25, hidden_act="gelu_new",
+                                       attention_bias=True), {}),
+        "old-gpt-neox-serial": (GPTNeoXConfig(**neox, use_parallel_residual=False, rotary_pct=0.5,
+                                              attention_bias=False), {}),
+    }
+    for name, (config, changes) in published.items():
+        yield name, config, LANGUAGE, torch.float32, {"old": changes}
     yield "llama-f16", llama(), LANGUAGE, torch.float16, {}
     yield "gemma2-bf16", Gemma2Config(**gemma, sliding_window=4), LANGUAGE, torch.bfloat16, {}
     yield "phi3-sharded", Phi3Config(**qwen), LANGUAGE, torch.float32, {"max_shard_size": "20KB"}
@@ -113,6 +149,12 @@ def configurations():
         "gpt2-token": (GPT2Config(**gpt2, **scored(2)), TOKEN),
         "gpt-neox-sequence": (GPTNeoXConfig(**neox, **scored(2)), SEQUENCE),
         "gpt-neox-token": (GPTNeoXConfig(**neox, **scored(1)), TOKEN),
+        "llama-sequence-2-no-pad": (llama(**scored(2), pad_token_id=None), SEQUENCE),
+        "llama-token-2": (llama(**scored(2), rope_parameters={
+            "rope_theta": 1e4, "rope_type": "linear", "factor": 2.0}), TOKEN),
+        "qwen3-sequence-2": (Qwen3Config(**qwen, head_dim=8, **scored(2)), SEQUENCE),
+        "gemma-token": (GemmaConfig(**gemma, **scored(1)), TOKEN),
+        "gemma3-sequence": (Gemma3TextConfig(**gemma, sliding_window=4, **scored(1)), SEQUENCE),
     }
     for name, (config, kind) in heads.items():
         yield name, config, kind, torch.float32, {}
@@ -173,21 +215,53 @@ def expected(model, kind):
                 assert difference < 2e-5, (model.config.model_type, left, difference)
     found = {"kind": kind, "sequences": [{"ids": s, "outputs": o.tolist()} for s, o in zip(sequences, single)]}
     if kind == LANGUAGE:
-        prompt = draw(6)
-        found["greedy"] = {"prompt_ids": prompt, "ids": greedy(model, prompt, 16)}
+        prompts = [draw(n) for n in (6, 3, 12)]
+        found["greedy"] = [{"prompt_ids": prompt, "ids": greedy(model, prompt, 16)} for prompt in prompts]
     if kind == SEQUENCE:
         found["pooled"] = [model(torch.tensor([s])).logits[0].tolist() for s in sequences]
     return found
 
 
+def older(folder, changes):
+    """Rewrites `config.json` as it was written before version 5, with `changes`; None takes a key away."""
+    path = folder / "config.json"
+    table = json.loads(path.read_text())
+    table["torch_dtype"] = table.pop("dtype")
+    table.pop("layer_types", None)
+    rope = table.pop("rope_parameters", None) or {}
+    local = rope.get("sliding_attention")
+    rope = rope.get("full_attention", rope)
+    names = {"gpt_neox": ("rotary_emb_base", "rotary_pct")}
+    theta, partial = names.get(table["model_type"], ("rope_theta", "partial_rotary_factor"))
+    if rope:
+        table[theta] = rope.pop("rope_theta")
+        if "partial_rotary_factor" in rope:
+            table[partial] = rope.pop("partial_rotary_factor")
+        kind = rope.pop("rope_type")
+        rope.pop("original_max_position_embeddings", None) if table["model_type"] == "phi3" else None
+        table["rope_scaling"] = {"type": kind, **rope} if kind != "default" else None
+        if kind == "llama3":
+            table["rope_scaling"]["rope_type"] = table["rope_scaling"].pop("type")
+    if local:
+        table["rope_local_base_freq"] = local["rope_theta"]
+    for key, value in changes.items():
+        table[key] = value
+        if value is None:
+            del table[key]
+    path.write_text(json.dumps(table, indent=2))
+
+
 def make(folder):
     for seed, (name, config, kind, dtype, how) in enumerate(configurations()):
         torch.manual_seed(seed)
+        changes = how.pop("old", None)
         config._attn_implementation = "eager"
         model = CLASSES[kind].from_config(config).eval()
         randomise(model)
         model.to(dtype).save_pretrained(folder / name, **how)
         tokenizer(folder / name)
+        if changes is not None:
+            older(folder / name, changes)
         # As everywhere: stored numbers widened to f32, arithmetic in f32. Read anew, so that no buffer stays rounded.
         model = CLASSES[kind].from_pretrained(folder / name, dtype=torch.float32, attn_implementation="eager").eval()
         found = expected(model, kind)

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::example::{Example, Fault, Kind};
 use super::rows::{Row, named};
+use crate::text::{Talk, Turn};
 
 pub(super) const HUMAN: &str = "\n\nHuman:";
 const ASSISTANT: &str = "\n\nAssistant:";
@@ -64,18 +65,34 @@ impl View<'_> {
     }
 
     /// The messages before the response, where the row is a conversation; `prompt` is what they were made of.
-    pub(super) fn messages(&self, prompt: &str) -> Option<Vec<Value>> {
+    pub(super) fn talk(&self, prompt: &str) -> Option<Talk> {
         let list = |name: &str| self.get(name).and_then(Value::as_array);
         if let Some(messages) = list("prompt") {
-            return messages.iter().map(|m| plain("prompt", m)).collect();
+            return self.talked("prompt", messages);
         }
-        for name in ["messages", "chosen"].into_iter().filter(|_| self.get("prompt").is_none()) {
-            if let Some((_, before)) = list(name).and_then(|messages| messages.split_last()) {
-                return before.iter().map(|m| plain(name, m)).collect();
+        // What stands before the response, unless that is all there is and the prompt a text.
+        for name in ["chosen", "messages"] {
+            if let Some((_, before)) =
+                list(name).and_then(|list| list.split_last()).filter(|(_, rest)| !rest.is_empty())
+            {
+                return self.talked(name, before);
             }
         }
         let is_transcript = prompt.starts_with(HUMAN.trim_start()) && prompt.ends_with(ASSISTANT);
-        is_transcript.then(|| turns(prompt))
+        is_transcript.then(|| Talk { messages: turns(prompt), tools: None })
+    }
+
+    /// All of a conversation that is to be imitated.
+    pub(super) fn whole_talk(&self) -> Option<Talk> {
+        self.talked("messages", self.get("messages")?.as_array()?)
+    }
+
+    fn talked(&self, name: &str, messages: &[Value]) -> Option<Talk> {
+        let messages = messages.iter().map(|message| turn(name, message)).collect::<Option<_>>()?;
+        // Parquet has no column of any objects: they are written as text there.
+        let parsed = |text: &str| serde_json::from_str(text).ok();
+        let tools = self.get("tools").map(|tools| tools.as_str().and_then(parsed).unwrap_or_else(|| tools.clone()));
+        Some(Talk { messages, tools })
     }
 
     pub(super) fn flag(&self, name: &str, value: &Value) -> Result<bool, Fault> {
@@ -103,7 +120,9 @@ impl View<'_> {
         if let (Value::Array(_), Value::Array(_)) = (chosen, rejected) {
             let (before, chosen) = conversation(self.name("chosen"), chosen)?;
             let (other, rejected) = conversation(self.name("rejected"), rejected)?;
-            let prompt = if self.get("prompt").is_some() { self.prompt()? } else { before.clone() };
+            // A prompt in text is also the first of the messages, where there are any: these say more.
+            let only_here = before.is_empty() || self.get("prompt").is_some_and(Value::is_array);
+            let prompt = if only_here && self.get("prompt").is_some() { self.prompt()? } else { before.clone() };
             if before != other {
                 return Err((Kind::PromptsDiffer, "expected the same messages before both responses".to_owned()));
             }
@@ -171,24 +190,27 @@ impl View<'_> {
 }
 
 /// A message by the names that chat templates know.
-fn plain(name: &str, value: &Value) -> Option<Value> {
+fn turn(name: &str, value: &Value) -> Option<Turn> {
     let (role, content) = message(name, value).ok()?;
     let role = match role.as_str() {
-        "human" => "user",
-        "gpt" => "assistant",
-        other => other,
+        "human" => "user".to_owned(),
+        "gpt" => "assistant".to_owned(),
+        _ => role,
     };
-    Some(json!({ "role": role, "content": content }))
+    let known = ["role", "from", "content", "value"];
+    let more = value.as_object()?.iter().filter(|(key, value)| !known.contains(&key.as_str()) && !value.is_null());
+    let more = more.map(|(key, value)| (key.clone(), value.clone())).collect();
+    Some(Turn { role, content, more })
 }
 
 /// The turns of one of Anthropic's transcripts, up to where the assistant answers.
-fn turns(transcript: &str) -> Vec<Value> {
+fn turns(transcript: &str) -> Vec<Turn> {
     let whole = format!("\n\n{}", transcript.strip_suffix(ASSISTANT).unwrap_or(transcript));
     let mut turns = Vec::new();
     for turn in whole.split(HUMAN).skip(1) {
         let mut said = turn.split(ASSISTANT);
-        turns.extend(said.next().map(|text| json!({ "role": "user", "content": text.trim() })));
-        turns.extend(said.map(|text| json!({ "role": "assistant", "content": text.trim() })));
+        turns.extend(said.next().map(|text| Turn::new("user", text.trim())));
+        turns.extend(said.map(|text| Turn::new("assistant", text.trim())));
     }
     turns
 }
@@ -211,7 +233,14 @@ pub(super) fn conversation(name: &str, value: &Value) -> Result<(String, String)
     let messages =
         messages.ok_or_else(|| (Kind::WrongType, format!("expected messages in `{name}`, found {}", named(value))))?;
     let (last, before) = messages.split_last().expect("not empty");
-    Ok((transcript(name, before)?, message(name, last)?.1))
+    let (role, response) = message(name, last)?;
+    if ["user", "human", "system", "tool"].contains(&role.as_str()) {
+        return Err((
+            Kind::WrongType,
+            format!("expected a response as the last message in `{name}`, found `{role}`'s"),
+        ));
+    }
+    Ok((transcript(name, before)?, response))
 }
 
 /// A single message as it is; several as a transcript that ends where the assistant begins.
@@ -240,8 +269,7 @@ mod tests {
     #[test]
     fn a_transcript_has_turns() {
         let found = turns("Human: hi\n\nAssistant: yes?\n\nHuman: why\n\nAssistant:");
-        let turn = |role: &str, content: &str| json!({ "role": role, "content": content });
-        assert_eq!(found, [turn("user", "hi"), turn("assistant", "yes?"), turn("user", "why")]);
+        assert_eq!(found, [Turn::new("user", "hi"), Turn::new("assistant", "yes?"), Turn::new("user", "why")]);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::Rendered;
+
 /// A row, understood.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Example {
@@ -9,6 +11,8 @@ pub struct Example {
     pub prompt: String,
     /// A response to imitate.
     pub response: Option<String>,
+    /// A whole conversation by a chat template, in which the assistant's turns are imitated: `response` is its last.
+    pub conversation: Option<Rendered>,
     /// A better and a worse response.
     pub pair: Option<[String; 2]>,
     /// The worse one, edited.

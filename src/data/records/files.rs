@@ -28,7 +28,7 @@ pub enum Kind {
 const ENDINGS: [&str; 9] = ["jsonl", "ndjson", "json", "csv", "tsv", "parquet", "arrow", "feather", "ipc"];
 
 /// The files that `path` means, in order: itself, what a pattern (`*`, `?`, `**`, `[...]`) matches, or of a folder the files with
-/// rows in it and in its `data` folder.
+/// rows in it and in its `data` folder; where it has none, those of its folders, if it is only one or they are splits.
 ///
 /// # Errors
 /// When there is none.
@@ -43,7 +43,7 @@ pub fn expand(path: &Path) -> Result<Vec<PathBuf>> {
         if path.join("data").is_dir() {
             found.extend(with_rows(&path.join("data"))?);
         }
-        found
+        if found.is_empty() { below(path)? } else { found }
     } else {
         let matches = glob::glob(text).with_context(|| format!("`{shown}` is no pattern"))?;
         matches.collect::<Result<Vec<_>, _>>().with_context(|| format!("`{shown}`"))?
@@ -53,6 +53,24 @@ pub fn expand(path: &Path) -> Result<Vec<PathBuf>> {
     let what = if path.is_dir() { "a folder without files of rows" } else { "no such file, and nothing that matches" };
     ensure!(!files.is_empty(), "cannot read dataset `{shown}`: expected {}, found {what}", ENDINGS.join(", "));
     Ok(files)
+}
+
+/// The files one level down: of all splits that `datasets` has saved, or of the one folder that has any.
+fn below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read folder `{}`", folder.display()))?;
+    let mut folders = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    folders.retain(|path| path.is_dir());
+    folders.sort();
+    let mut found = Vec::new();
+    for folder in folders {
+        let files = with_rows(&folder)?;
+        found.extend((!files.is_empty()).then_some((folder, files)));
+    }
+    if found.len() > 1 && !folder.join("dataset_dict.json").is_file() {
+        let names: Vec<String> = found.iter().map(|(folder, _)| format!("`{}`", folder.display())).collect();
+        bail!("`{}`: expected one folder with rows in it, found {}", folder.display(), names.join(", "));
+    }
+    Ok(found.into_iter().flat_map(|(_, files)| files).collect())
 }
 
 fn with_rows(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -1,9 +1,11 @@
 //! What a dataset looks like before a recipe names it: layout, counts, lengths in tokens, duplicates, prompts in several splits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::Result;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::Layout;
@@ -41,6 +43,8 @@ pub struct Inspection {
     pub tokenizer: String,
     /// Lengths in tokens: of prompts, of better responses, of worse ones.
     pub tokens: [Lengths; 3],
+    /// Rows whose lengths these are: all usable ones, or so many drawn at random.
+    pub measured: usize,
     /// The first rows, understood.
     #[serde(skip)]
     pub first: Vec<Example>,
@@ -57,6 +61,66 @@ pub struct Lengths {
 
 /// Bad rows that are shown.
 const SHOWN: usize = 10;
+
+/// Rows that are cut into tokens; of a larger dataset so many are drawn.
+const MEASURED: usize = 50_000;
+
+/// What is remembered of all rows, however long they are: hashes of 64 bits, of which two are alike by chance once in ten
+/// thousand datasets of sixty million rows.
+#[derive(Default)]
+struct Seen {
+    rows: HashSet<u64>,
+    /// Each prompt's first file.
+    prompts: HashMap<u64, usize>,
+    /// The further files of prompts that stand in several.
+    elsewhere: BTreeSet<(u64, usize)>,
+}
+
+impl Seen {
+    /// Whether the row was seen before.
+    fn add(&mut self, example: &Example, file: usize) -> bool {
+        let hash = |text: &str| blake3::hash(text.as_bytes()).as_bytes().first_chunk().copied().map(u64::from_le_bytes);
+        let (row, prompt) = (hash(&format!("{example:?}")).unwrap_or(0), hash(&example.prompt).unwrap_or(0));
+        if *self.prompts.entry(prompt).or_insert(file) != file {
+            self.elsewhere.insert((prompt, file));
+        }
+        !self.rows.insert(row)
+    }
+
+    /// The files of every prompt that stands in several.
+    fn several(&self) -> BTreeMap<u64, BTreeSet<usize>> {
+        let mut found: BTreeMap<u64, BTreeSet<usize>> = BTreeMap::new();
+        for &(prompt, file) in &self.elsewhere {
+            found.entry(prompt).or_insert_with(|| BTreeSet::from([self.prompts[&prompt]])).insert(file);
+        }
+        found
+    }
+}
+
+/// Lengths of rows; of many a sample, every row as likely as any other.
+struct Measured {
+    rng: ChaCha8Rng,
+    lengths: Vec<[Option<usize>; 3]>,
+}
+
+impl Measured {
+    fn add(&mut self, number: usize, example: &Example, tokenizer: &Tokenizer) {
+        let tokens = |text: &str| tokenizer.encode(text).len();
+        let lengths = || {
+            let worse = example.pair.as_ref().map(|[_, rejected]| tokens(rejected));
+            [Some(tokens(&example.prompt)), example.response.as_deref().map(tokens), worse]
+        };
+        if self.lengths.len() < MEASURED {
+            self.lengths.push(lengths());
+        } else if let Some(place) = Some(self.rng.random_range(0..number)).filter(|&place| place < MEASURED) {
+            self.lengths[place] = lengths();
+        }
+    }
+
+    fn of(&self, side: usize) -> Lengths {
+        Lengths::of(self.lengths.iter().filter_map(|lengths| lengths[side]).collect())
+    }
+}
 
 impl Lengths {
     fn of(mut lengths: Vec<usize>) -> Self {
@@ -132,10 +196,11 @@ pub fn inspect(path: &Path, config: &Config, tokenizer: Option<(String, Tokenize
         bad_rows: Vec::new(),
         tokenizer: name,
         tokens: Default::default(),
+        measured: 0,
         first: Vec::new(),
     };
-    let mut lengths: [Vec<usize>; 3] = Default::default();
-    let (mut seen, mut prompts) = (BTreeSet::new(), BTreeMap::<_, BTreeSet<usize>>::new());
+    let mut seen = Seen::default();
+    let mut measured = Measured { rng: ChaCha8Rng::seed_from_u64(0), lengths: Vec::new() };
     rows::read(path, &mut |place, row| {
         let file = found.files.iter().position(|(name, _)| *name == place.file).unwrap_or(0);
         found.files[file].1 += 1;
@@ -159,14 +224,8 @@ pub fn inspect(path: &Path, config: &Config, tokenizer: Option<(String, Tokenize
                 found.usable += 1;
                 found.pairs += usize::from(example.pair.is_some());
                 found.edits += usize::from(example.revised.is_some());
-                // Hashes, so that what is remembered of a large file stays small.
-                let hash = |text: &str| *blake3::hash(text.as_bytes()).as_bytes();
-                found.duplicates += usize::from(!seen.insert(hash(&format!("{example:?}"))));
-                prompts.entry(hash(&example.prompt)).or_default().insert(file);
-                let tokens = |text: &str| tokenizer.encode(text).len();
-                lengths[0].push(tokens(&example.prompt));
-                lengths[1].extend(example.response.as_deref().map(tokens));
-                lengths[2].extend(example.pair.as_ref().map(|[_, rejected]| tokens(rejected)));
+                found.duplicates += usize::from(seen.add(&example, file));
+                measured.add(found.usable, &example, &tokenizer);
                 if found.first.len() < 3 {
                     found.first.push(example);
                 }
@@ -174,9 +233,10 @@ pub fn inspect(path: &Path, config: &Config, tokenizer: Option<(String, Tokenize
         }
         true
     })?;
-    found.prompts = prompts.len();
-    found.leakage = leakage(&found.files, prompts.values());
-    found.tokens = lengths.map(Lengths::of);
+    found.prompts = seen.prompts.len();
+    found.leakage = leakage(&found.files, seen.several().values());
+    found.tokens = [0, 1, 2].map(|side| measured.of(side));
+    found.measured = measured.lengths.len();
     Ok(found)
 }
 
@@ -187,7 +247,7 @@ fn leakage<'a>(
 ) -> Vec<(String, String, usize)> {
     let splits: Vec<String> = files.iter().map(|(file, _)| split(file)).collect();
     let mut shared: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for places in prompts.filter(|places| places.len() > 1) {
+    for places in prompts {
         let of: BTreeSet<&str> = places.iter().map(|&file| splits[file].as_str()).collect();
         for (i, first) in of.iter().enumerate() {
             for second in of.iter().skip(i + 1) {

@@ -138,7 +138,7 @@ mod tests {
             prompt: prompt.to_owned(),
             response: Some(chosen.to_owned()),
             pair: Some([chosen.to_owned(), rejected.to_owned()]),
-            revised: None,
+            ..Example::default()
         }
     }
 

@@ -24,6 +24,7 @@ pub use layout::Layout;
 use self::example::{Example, Fault, Kind};
 use super::prompt::Shown;
 use super::{Dataset, Demonstration, Edit, Preference, Prompt, Response, Skipped};
+use crate::text::Rendered;
 use crate::units::Count;
 
 /// The recipe's `[dataset.records]`: how rows of files are to be understood.
@@ -95,9 +96,14 @@ impl Config {
     /// The row in its layout, its prompt as the model is shown it.
     fn example(&self, row: &rows::Row, shown: &Shown) -> Result<Example, Fault> {
         let mut example = self.layout.example(row, &self.columns)?;
-        let messages = columns::View { row, columns: &self.columns }.messages(&example.prompt);
-        let prompt = shown.prompt(row, &example.prompt, messages);
-        example.prompt = prompt.map_err(|error| (Kind::Template, format!("{error:#}")))?;
+        let view = columns::View { row, columns: &self.columns };
+        let fault = |error: anyhow::Error| (Kind::Template, format!("{error:#}"));
+        let guess = || Layout::guess(row, &self.columns);
+        let layout = Some(self.layout).filter(|layout| *layout != Layout::Auto).or_else(guess);
+        if let Some(talk) = view.whole_talk().filter(|_| layout == Some(Layout::LanguageModeling)) {
+            example.conversation = shown.conversation(&talk).map_err(fault)?;
+        }
+        example.prompt = shown.prompt(row, &example.prompt, view.talk(&example.prompt)).map_err(fault)?;
         Ok(example)
     }
 
@@ -152,9 +158,7 @@ pub fn read(config: &super::Config, shown: &Shown) -> Result<Dataset> {
         skipped,
         ..Dataset::default()
     };
-    let imitated = rest.iter().flat_map(|&i| &prompts[i].1).filter_map(|example| {
-        Some(Demonstration { prompt: example.prompt.clone(), response: example.response.clone()? })
-    });
+    let imitated = rest.iter().flat_map(|&i| &prompts[i].1).filter_map(demonstration);
     data.demonstrations = imitated.take(config.demonstrations.get()).collect();
     ensure!(!data.demonstrations.is_empty(), "`{name}`: expected responses to imitate, found prompts only");
     let of = |split: &[usize]| {
@@ -199,6 +203,19 @@ fn preference(index: usize, example: &Example) -> Option<Preference> {
     let [chosen, rejected] = example.pair.as_ref()?;
     let prompt = prompt(index, &example.prompt);
     Some(Preference { prompt, chosen: response(chosen), rejected: response(rejected), noticed: Vec::new() })
+}
+
+/// What of an example is imitated. Of a conversation the prompt is what comes before the assistant's last turn.
+fn demonstration(example: &Example) -> Option<Demonstration> {
+    let response = example.response.clone()?;
+    let Some(Rendered { text, generated }) = &example.conversation else {
+        return Some(Demonstration { prompt: example.prompt.clone(), response, said: Vec::new() });
+    };
+    let &(first, last) = generated.last()?;
+    let mut characters = text.chars();
+    let prompt = characters.by_ref().take(first).collect();
+    let response = characters.take(last - first).collect();
+    Some(Demonstration { prompt, response, said: generated.clone() })
 }
 
 /// The less preferred response and its revision, where that changed anything.

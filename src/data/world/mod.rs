@@ -149,7 +149,7 @@ impl World {
             let mut rng = row(config.seed, "demonstration", i);
             let prompt = self.prompt_in(Split::Train, &mut rng, i)?;
             let response = self.demonstration(&mut rng, &prompt.facts, config.max_response_tokens.get())?;
-            Ok(Demonstration { prompt: prompt.text, response })
+            Ok(Demonstration { prompt: prompt.text, response, said: Vec::new() })
         });
         Ok(Dataset {
             demonstrations: demonstrations.collect::<Result<_>>()?,

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use hf_hub::RepoType;
-use hf_hub::api::sync::ApiRepo;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::files::{INDEX, SINGLE};
 use super::{CONFIG, Description, describe, load, lora, read_config, weight_files};
-use crate::data::hub::{self, Repository};
+use crate::data::hub::Repository;
 use crate::model::adapter::{self, Lora};
 use crate::model::{Architecture, Config, Model};
 
@@ -65,34 +65,41 @@ const BESIDE: [&str; 5] = [
     "chat_template.json",
 ];
 
+/// What a checkpoint's folder lacks, in words; nothing where it is whole.
+fn lacking(folder: &Path) -> Option<String> {
+    let missing = [CONFIG, "tokenizer.json"].into_iter().find(|file| !folder.join(file).is_file());
+    missing.map(|file| format!("`{file}`")).or_else(|| Some(format!("weights: {:#}", weight_files(folder).err()?)))
+}
+
 fn fetch(name: &str, revision: Option<&str>) -> Result<PathBuf> {
     let repository = Repository::new(name, RepoType::Model, revision);
-    if let Some(folder) = repository.cached(CONFIG).and_then(|path| path.parent().map(Path::to_owned))
-        && folder.join("tokenizer.json").exists()
-        && weight_files(&folder).is_ok()
-    {
+    let cached = repository.snapshot()?;
+    let missing = cached.as_deref().map(lacking);
+    if let (Some(folder), Some(None)) = (&cached, &missing) {
+        return Ok(folder.clone());
+    }
+    let missing = missing.flatten();
+    download(&repository).map_err(|error| repository.unavailable(&error, missing.as_deref()))
+}
+
+fn download(repository: &Repository) -> Result<PathBuf> {
+    let api = repository.api()?;
+    let there: Vec<String> = api.info()?.siblings.into_iter().map(|file| file.rfilename).collect();
+    let get = |file: &str| api.get(file).with_context(|| format!("`{file}`"));
+    let folder = get(CONFIG)?.parent().context("a file in no folder")?.to_owned();
+    get("tokenizer.json")?;
+    for file in BESIDE.iter().filter(|file| there.iter().any(|name| name == *file)) {
+        get(file)?;
+    }
+    if there.iter().any(|name| name == SINGLE) {
+        get(SINGLE)?;
         return Ok(folder);
     }
-    let api = repository.api()?;
-    let config = api.get(CONFIG).with_context(|| format!("`{CONFIG}`: {}", hub::offline()))?;
-    let folder = config.parent().context("a file in no folder")?.to_owned();
-    let there: Vec<String> = api.info()?.siblings.into_iter().map(|file| file.rfilename).collect();
-    let get = |file: &str, api: &ApiRepo| api.get(file).map(drop).with_context(|| format!("`{file}`"));
-    for file in BESIDE.iter().filter(|file| there.iter().any(|name| name == *file)) {
-        get(file, &api)?;
-    }
-    get("tokenizer.json", &api)?;
-    if there.iter().any(|name| name == "model.safetensors") {
-        get("model.safetensors", &api)?;
-    } else {
-        get("model.safetensors.index.json", &api)?;
-        let index: Value =
-            serde_json::from_str(&std::fs::read_to_string(folder.join("model.safetensors.index.json"))?)?;
-        let listed = index["weight_map"].as_object().context("the index has no `weight_map`")?;
-        let files: std::collections::BTreeSet<&str> = listed.values().filter_map(Value::as_str).collect();
-        for file in files {
-            get(file, &api)?;
-        }
+    let index: Value = serde_json::from_str(&std::fs::read_to_string(get(INDEX)?)?).context(INDEX)?;
+    let listed = index["weight_map"].as_object().with_context(|| format!("`{INDEX}` has no `weight_map`"))?;
+    let files: std::collections::BTreeSet<&str> = listed.values().filter_map(Value::as_str).collect();
+    for file in files {
+        get(file)?;
     }
     Ok(folder)
 }

@@ -1,32 +1,15 @@
-//! The safetensors files of a checkpoint folder: which tensors there are, and their numbers, a little at a time.
-//!
-//! Files are mapped into memory for as long as a piece of a tensor is read, so that what was read takes no room twice.
+//! The safetensors files of a checkpoint folder, and which tensors there are.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 use anyhow::{Context, Result, bail, ensure};
-use half::{bf16, f16};
-use memmap2::Mmap;
-use safetensors::tensor::{Dtype, SafeTensors};
 use serde::Deserialize;
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+use crate::model::mapped::{self, Located};
 
-/// Bytes of a file that are mapped at once, about.
-const PIECE: usize = 16 << 20;
-
-/// Where a tensor lies.
-#[derive(Clone, Debug)]
-pub(super) struct Located {
-    file: PathBuf,
-    dtype: Dtype,
-    pub(super) shape: Vec<usize>,
-    start: usize,
-    end: usize,
-}
+pub(super) const SINGLE: &str = "model.safetensors";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
 
 /// The part of an index file that matters.
 #[derive(Deserialize)]
@@ -41,7 +24,7 @@ pub(super) fn weight_files(dir: &Path) -> Result<Vec<String>> {
     }
     let index = dir.join(INDEX);
     if !index.is_file() {
-        bail!("expected `{SINGLE}` or `{INDEX}` in `{}`, found neither", dir.display());
+        bail!("expected `{SINGLE}` or `{INDEX}` in `{}`, found {}", dir.display(), instead(dir)?);
     }
     let mut files: Vec<String> = read_index(&index)?.weight_map.into_values().collect();
     files.sort();
@@ -54,6 +37,27 @@ pub(super) fn weight_files(dir: &Path) -> Result<Vec<String>> {
     Ok(files)
 }
 
+/// What stands in the place of safetensors files, and what to do about it.
+fn instead(dir: &Path) -> Result<String> {
+    let shown = dir.display();
+    let entries = std::fs::read_dir(dir).with_context(|| format!("cannot read folder `{shown}`"))?;
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let mut names: Vec<String> = names.collect::<std::io::Result<_>>()?;
+    names.sort();
+    let ends = |name: &&String, endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+    if let Some(name) = names.iter().find(|name| ends(name, &[".bin", ".pt", ".pth", ".h5", ".msgpack"])) {
+        return Ok(format!(
+            "`{name}`, a format that is not read: write the folder anew with safetensors files, as by \
+             `AutoModelForCausalLM.from_pretrained(\"{shown}\").save_pretrained(\"NEW\")` of `transformers`, and copy the \
+             tokenizer's files"
+        ));
+    }
+    if names.iter().any(|name| name == "adapter_model.safetensors") {
+        return Ok("an adapter alone: merge it with its base first, as by `merge_and_unload` of `peft`".to_owned());
+    }
+    Ok("neither".to_owned())
+}
+
 fn read_index(path: &Path) -> Result<Index> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{shown}`"))?;
@@ -64,21 +68,7 @@ fn read_index(path: &Path) -> Result<Index> {
 pub(super) fn tensors(dir: &Path) -> Result<BTreeMap<String, Located>> {
     let mut found = BTreeMap::new();
     for name in weight_files(dir)? {
-        let path = dir.join(&name);
-        let map = mapped(&path)?;
-        let (header, metadata) =
-            SafeTensors::read_metadata(&map).with_context(|| format!("`{name}` is not a whole safetensors file"))?;
-        // The header's length stands in the eight bytes before it.
-        let offset = header + size_of::<u64>();
-        for (tensor, info) in metadata.tensors().into_iter().collect::<BTreeMap<_, _>>() {
-            let (start, end) = info.data_offsets;
-            let located = Located {
-                file: path.clone(),
-                dtype: info.dtype,
-                shape: info.shape.clone(),
-                start: offset + start,
-                end: offset + end,
-            };
+        for (tensor, located) in mapped::tensors(&dir.join(&name))? {
             ensure!(found.insert(tensor.clone(), located).is_none(), "tensor `{tensor}` is in two files");
         }
     }
@@ -87,77 +77,10 @@ pub(super) fn tensors(dir: &Path) -> Result<BTreeMap<String, Located>> {
         let listed = read_index(&index)?.weight_map;
         let wrong: Vec<&str> = listed
             .iter()
-            .filter(|(tensor, file)| found.get(*tensor).is_none_or(|at| !at.file.ends_with(file.as_str())))
+            .filter(|(tensor, file)| found.get(*tensor).is_none_or(|at| !at.file().ends_with(file.as_str())))
             .map(|(tensor, _)| tensor.as_str())
             .collect();
         ensure!(wrong.is_empty(), "`{INDEX}`: not in the files that it names: {}", wrong.join(", "));
     }
     Ok(found)
-}
-
-#[allow(unsafe_code, reason = "a mapping is only sound while nobody writes to the file; safetensors are written once")]
-fn mapped(path: &Path) -> Result<Mmap> {
-    let shown = path.display();
-    let file = File::open(path).with_context(|| format!("cannot open `{shown}`"))?;
-    // SAFETY: the map is read only and is dropped before the reader returns; a checkpoint's files are replaced, not
-    // written to. Should somebody truncate one meanwhile, the system stops the process: no memory of ours is touched.
-    unsafe { Mmap::map(&file) }.with_context(|| format!("cannot map `{shown}`"))
-}
-
-impl Located {
-    /// Bytes in the file.
-    pub(super) const fn bytes(&self) -> usize {
-        self.end - self.start
-    }
-
-    /// Rows and columns, a vector as one row.
-    pub(super) fn rows_and_columns(&self) -> [usize; 2] {
-        match self.shape.as_slice() {
-            [] => [1, 1],
-            [columns] => [1, *columns],
-            [rows, rest @ ..] => [*rows, rest.iter().product()],
-        }
-    }
-
-    /// Calls `take` with the number of the first row and the numbers of a few rows, until all were given.
-    pub(super) fn read(&self, mut take: impl FnMut(usize, &[f32])) -> Result<()> {
-        let width = match self.dtype {
-            Dtype::F32 => 4,
-            Dtype::F16 | Dtype::BF16 => 2,
-            other => bail!("expected numbers as F32, F16 or BF16, found {other:?}"),
-        };
-        let [rows, columns] = self.rows_and_columns();
-        let at_once = (PIECE / (columns * width).max(1)).max(1);
-        let mut numbers = Vec::new();
-        for first in (0..rows).step_by(at_once) {
-            let last = rows.min(first + at_once);
-            let map = mapped(&self.file)?;
-            let range = self.start + first * columns * width..self.start + last * columns * width;
-            let bytes = map.get(range).with_context(|| format!("`{}` was cut off meanwhile", self.file.display()))?;
-            // A few rows at a time, so that the widened numbers stay in the processor's caches.
-            for (i, rows) in bytes.chunks((16 * columns * width).max(1)).enumerate() {
-                numbers.clear();
-                widen(rows, self.dtype, &mut numbers);
-                take(first + 16 * i, &numbers);
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether two tensors have the same numbers.
-    pub(super) fn equals(&self, other: &Self) -> Result<bool> {
-        if (self.dtype, &self.shape) != (other.dtype, &other.shape) {
-            return Ok(false);
-        }
-        let (a, b) = (mapped(&self.file)?, mapped(&other.file)?);
-        Ok(a.get(self.start..self.end) == b.get(other.start..other.end))
-    }
-}
-
-fn widen(bytes: &[u8], dtype: Dtype, out: &mut Vec<f32>) {
-    match dtype {
-        Dtype::F16 => out.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32())),
-        Dtype::BF16 => out.extend(bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32())),
-        _ => out.extend(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
-    }
 }

@@ -26,9 +26,9 @@ pub use peft::{lora, save_adapter};
 pub use save::{fresh_config, save, with_bias, with_head};
 
 use self::family::{Entry, Form, layout};
-use self::files::Located;
 use super::Model;
 use super::architecture::Head;
+use super::mapped::Located;
 
 /// The name of the description in a folder.
 pub const CONFIG: &str = "config.json";

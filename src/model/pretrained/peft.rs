@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::config::{Description, Purpose, describe};
 use super::family::{Entry, Family, layout};
-use super::save::{Stored, write_tensors};
+use super::save::write_tensors;
 use crate::model::adapter::{Config, Lora};
 use crate::model::architecture::Role;
-use crate::model::weights::host;
+use crate::model::weights::{Stored, host};
 use crate::model::{Architecture, Model};
 
 /// All linear layers but the head.
@@ -83,7 +83,8 @@ pub fn save_adapter(model: &Model, lora: &Config, config: &Value, base: Option<&
             let name = description.family.module(layer, module);
             let entry = entries.get(&format!("{name}.weight")).with_context(|| format!("no module `{name}`"))?;
             let a = transposed(&next()?, entry.rows, adapter.lora.rank);
-            tensors.push(Stored::new(named(&name, "lora_A.weight"), vec![adapter.lora.rank, entry.rows], &a));
+            let shape = vec![adapter.lora.rank, entry.rows];
+            tensors.push((named(&name, "lora_A.weight"), Stored::new(shape, move || a.clone())));
             let mut b = vec![0.0; entry.columns() * adapter.lora.rank];
             for (part, &(_, columns)) in entry.parts.iter().enumerate() {
                 let values = transposed(&next()?, adapter.lora.rank, columns);
@@ -92,13 +93,14 @@ pub fn save_adapter(model: &Model, lora: &Config, config: &Value, base: Option<&
                     b[at..at + adapter.lora.rank].copy_from_slice(row);
                 }
             }
-            tensors.push(Stored::new(named(&name, "lora_B.weight"), vec![entry.columns(), adapter.lora.rank], &b));
+            let shape = vec![entry.columns(), adapter.lora.rank];
+            tensors.push((named(&name, "lora_B.weight"), Stored::new(shape, move || b.clone())));
         }
     }
     let head = description.family.head(description.purpose);
     for (entry, values) in layout(&description).iter().rev().take(model.config.head_weights()).rev().zip(weights) {
         let values = if entry.rows > 1 { transposed(&host(values), entry.rows, entry.columns()) } else { host(values) };
-        tensors.push(Stored::new(format!("base_model.model.{}", entry.name), entry.shape(), &values));
+        tensors.push((format!("base_model.model.{}", entry.name), Stored::new(entry.shape(), move || values.clone())));
     }
     let shown = dir.display();
     fs::create_dir_all(dir).with_context(|| format!("cannot create `{shown}`"))?;
@@ -128,7 +130,7 @@ pub fn save_adapter(model: &Model, lora: &Config, config: &Value, base: Option<&
     let path = dir.join("adapter_config.json");
     fs::write(&path, serde_json::to_string_pretty(&table)? + "\n")
         .with_context(|| format!("cannot write `{}`", path.display()))?;
-    write_tensors(&tensors, &dir.join("adapter_model.safetensors"))
+    write_tensors(tensors, &dir.join("adapter_model.safetensors"))
 }
 
 fn named(module: &str, part: &str) -> String {

@@ -6,14 +6,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::Tensor;
-use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Map, Value, json};
 
 use super::CONFIG;
 use super::config::{Description, Purpose, describe};
 use super::family::{Entry, Family, Form, layout};
 use crate::model::architecture::Head;
-use crate::model::weights::host;
+use crate::model::weights::{Stored, host};
 use crate::model::{Config, Model};
 
 /// The `config.json` of a model made from a recipe's `[model]` table: a Llama language model.
@@ -94,31 +93,18 @@ pub fn save(model: &Model, config: &Value, dir: &Path) -> Result<()> {
     let path = dir.join(CONFIG);
     fs::write(&path, serde_json::to_string_pretty(&config)? + "\n")
         .with_context(|| format!("cannot write `{}`", path.display()))?;
-    let stored = |entry: &Entry| Stored::new(entry.name.clone(), entry.shape(), &values(entry, model));
-    let tensors: Vec<Stored> = layout(&description).iter().map(stored).collect();
-    write_tensors(&tensors, &dir.join("model.safetensors"))
-}
-
-/// A tensor on its way to a file.
-pub(super) struct Stored {
-    name: String,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
-impl Stored {
-    pub(super) fn new(name: String, shape: Vec<usize>, values: &[f32]) -> Self {
-        Self { name, shape, bytes: values.iter().flat_map(|x| x.to_le_bytes()).collect() }
-    }
+    let layout = layout(&description);
+    let stored = layout
+        .iter()
+        .map(|entry| (entry.name.clone(), Stored::new(entry.shape(), move || values(entry, model))))
+        .collect();
+    write_tensors(stored, &dir.join("model.safetensors"))
 }
 
 /// Writes a safetensors file.
-pub(super) fn write_tensors(tensors: &[Stored], path: &Path) -> Result<()> {
-    let views = tensors.iter().map(|Stored { name, shape, bytes }| {
-        (name, TensorView::new(Dtype::F32, shape.clone(), bytes).expect("the shape counts the bytes"))
-    });
+pub(super) fn write_tensors(tensors: Vec<(String, Stored)>, path: &Path) -> Result<()> {
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(views, Some(metadata), path)
+    safetensors::serialize_to_file(tensors, Some(metadata), path)
         .with_context(|| format!("cannot write `{}`", path.display()))
 }
 

@@ -1,0 +1,155 @@
+//! Memory: what loading a checkpoint takes beside the model itself, and that all that is made of one base shares it.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test that panics is a test that fails")]
+
+mod tiny;
+
+use std::borrow::Cow;
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use runner::compute::{Crew, DeviceName, MemoryWatch};
+use runner::model::gradient::{Share, gradients};
+use runner::model::pretrained::{describe, load, lora, read_config};
+use runner::model::{Batch, Pair};
+use safetensors::{Dtype, View};
+use serde_json::json;
+use tiny::Lab;
+
+const VOCAB: usize = 12_000;
+
+/// A tensor of one number.
+struct Even(Dtype, Vec<usize>);
+
+impl View for Even {
+    fn dtype(&self) -> Dtype {
+        self.0
+    }
+    fn shape(&self) -> &[usize] {
+        &self.1
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        let number = if self.0 == Dtype::F32 { &0.01_f32.to_le_bytes()[..] } else { &[0x24, 0x3c] };
+        Cow::Owned(number.repeat(self.1.iter().product()))
+    }
+    fn data_len(&self) -> usize {
+        self.1.iter().product::<usize>() * if self.0 == Dtype::F32 { 4 } else { 2 }
+    }
+}
+
+/// A Llama in `dir` with its tensors in `files` files; its size in `f32`.
+fn checkpoint(dir: &Path, hidden: usize, layers: usize, dtype: Dtype, files: usize) -> u64 {
+    fs::create_dir_all(dir).unwrap();
+    let inner = 11 * hidden / 4;
+    let mut tensors = vec![
+        ("model.embed_tokens.weight".to_owned(), vec![VOCAB, hidden]),
+        ("model.norm.weight".to_owned(), vec![hidden]),
+        ("lm_head.weight".to_owned(), vec![VOCAB, hidden]),
+    ];
+    for i in 0..layers {
+        let mut add =
+            |name: &str, shape: &[usize]| tensors.push((format!("model.layers.{i}.{name}.weight"), shape.into()));
+        for part in ["q_proj", "k_proj", "v_proj", "o_proj"] {
+            add(&format!("self_attn.{part}"), &[hidden, hidden]);
+        }
+        add("mlp.gate_proj", &[inner, hidden]);
+        add("mlp.up_proj", &[inner, hidden]);
+        add("mlp.down_proj", &[hidden, inner]);
+        add("input_layernorm", &[hidden]);
+        add("post_attention_layernorm", &[hidden]);
+    }
+    let size = tensors.iter().map(|(_, shape)| 4 * shape.iter().product::<usize>() as u64).sum();
+    let mut places = serde_json::Map::new();
+    for (i, part) in tensors.chunks(tensors.len().div_ceil(files)).enumerate() {
+        let name = if files == 1 { "model.safetensors".to_owned() } else { format!("model-{i}.safetensors") };
+        let views = part.iter().map(|(tensor, shape)| (tensor, Even(dtype, shape.clone())));
+        safetensors::serialize_to_file(views, None, &dir.join(&name)).unwrap();
+        places.extend(part.iter().map(|(tensor, _)| (tensor.clone(), json!(name))));
+    }
+    let write = |name: &str, value: serde_json::Value| fs::write(dir.join(name), value.to_string()).unwrap();
+    if files > 1 {
+        write("model.safetensors.index.json", json!({ "weight_map": places }));
+    }
+    write(
+        "config.json",
+        json!({ "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden, "vocab_size": VOCAB,
+            "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": hidden / 32 }),
+    );
+    write(
+        "tokenizer.json",
+        json!({ "version": "1.0", "added_tokens": [], "pre_tokenizer": { "type": "WhitespaceSplit" },
+            "model": { "type": "WordLevel", "vocab": { "</s>": 0, "<unk>": 1, "a": 2 }, "unk_token": "<unk>" } }),
+    );
+    write("tokenizer_config.json", json!({ "eos_token": "</s>" }));
+    size
+}
+
+/// The most memory that the binary held while it scored two tokens by the model in `dir`.
+fn peak(lab: &Lab, dir: &str) -> u64 {
+    lab.write("row.jsonl", &json!({ "prompt_ids": [2], "response_ids": [2, 0] }).to_string());
+    let mut command = lab.runner(&["score", "--model", dir, "--input", "row.jsonl"]);
+    let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+    let mut peak = 0;
+    loop {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let mark = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+        peak = peak.max(mark.unwrap_or(0) * 1024);
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success());
+            return peak;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn loading_takes_little_more_than_the_model() {
+    let lab = Lab::new();
+    checkpoint(&lab.path("least"), 32, 1, Dtype::F32, 1);
+    let program = peak(&lab, "least");
+    for (name, dtype, files) in [("f32", Dtype::F32, 1), ("bf16", Dtype::BF16, 1), ("sharded", Dtype::BF16, 4)] {
+        let size = checkpoint(&lab.path(name), 512, 8, dtype, files);
+        let needed = peak(&lab, name).saturating_sub(program);
+        let times = needed as f64 / size as f64;
+        println!("{name}: {} MiB of weights in f32, {} MiB beside the program: {times:.3}", size >> 20, needed >> 20);
+        assert!(size > 140 << 20 && needed > size / 2, "a measurement: {size}, {needed}");
+        assert!(times < 1.2, "{name}: {needed} bytes for a model of {size}");
+        fs::remove_dir_all(lab.path(name)).unwrap();
+    }
+}
+
+#[test]
+fn policy_reference_value_and_reward_models_share_one_base() {
+    let lab = Lab::new();
+    let dir = lab.path("base");
+    let size = checkpoint(&dir, 512, 8, Dtype::F32, 1);
+    let device = "flex".parse::<DeviceName>().unwrap().open().unwrap();
+    let description = describe(&read_config(&dir).unwrap()).unwrap();
+    let config = json!({ "rank": 4, "alpha": 8.0, "target_modules": ["all-linear"] });
+    let lora = lora(&serde_json::from_value(config).unwrap(), &description).unwrap();
+    let reference = load(&dir, &description, &device).unwrap();
+    let watch = MemoryWatch::start();
+    let before = watch.peak_bytes().unwrap();
+    assert!(before > size, "{before}");
+    let policy = reference.adapt(&lora, 1);
+    let reward = reference.adapt(&lora, 2).with_head(1, 0.02, 3);
+    let value = reward.with_head(1, 0.0, 4);
+    for model in [&policy, &reward, &value] {
+        let [shared, own] = model.bytes();
+        assert!(shared > size / 2 && shared <= size && own < size / 20, "{shared} shared, {own} its own");
+    }
+    let rows = [Pair { prompt: &[2, 2], response: &[2, 0] }];
+    for model in [&policy, &reward, &value] {
+        let outcome = gradients(model, &[rows], &Crew::new(1), |model, rows| {
+            let outputs = model.before_response(&Batch::new(rows, 0, &device));
+            Share { loss: outputs.sum(), sums: [] }
+        });
+        assert_eq!(outcome.gradients.len(), model.weights.len());
+    }
+    let more = watch.peak_bytes().unwrap() - before;
+    println!("a base of {} MiB; with three adapted models and their gradients {} MiB more", size >> 20, more >> 20);
+    assert!(more < size / 3, "{more} bytes beside a base of {size}: something was copied");
+}

@@ -53,10 +53,10 @@ pub(super) fn planned(run: Frozen, store: &Store) -> Result<Planned, Failure> {
     Ok(Planned { experiment: run.experiment(store), plan: run.plan, device, warnings: Vec::new() })
 }
 
-/// What the recipe of `experiment` calls its device.
+/// What the recipe of `experiment` calls its devices.
 pub(super) fn device(experiment: &Experiment) -> String {
-    let device = experiment.points.first().and_then(|point| serde_json::to_value(point.recipe.device).ok());
-    device.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+    let devices = experiment.points.first().map(|point| point.recipe.devices()).unwrap_or_default();
+    devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// What a local run may use at once; `own` wins over the recipe.

@@ -105,7 +105,15 @@ impl Model {
     /// Where the weights live.
     #[must_use]
     pub fn device(&self) -> Device {
-        self.weights[0].device()
+        self.weights[0].device().without_autodiff()
+    }
+
+    /// The same model on another device, if one is given.
+    #[must_use]
+    pub fn on(&self, device: Option<&Device>) -> Self {
+        let Some(device) = device.filter(|&device| *device != self.device()) else { return self.clone() };
+        let weights = self.weights.iter().map(|w| w.clone().to_device(device)).collect();
+        Self { config: self.config.clone(), weights }
     }
 
     /// The same model with gradients recorded for every weight.

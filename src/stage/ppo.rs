@@ -151,7 +151,7 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
         special,
         max_response: setting.max_response_tokens,
         seed: seed(config.seed, "ppo"),
-        shards: setting.shards,
+        shards: setting.cut(),
     };
     let trained = crew.install(|| train(&reference.model, &task, &crew, &recorder.emitter(), recorder))?;
     recorder.finish(workspace)?;

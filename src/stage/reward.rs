@@ -76,7 +76,7 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
         examples: lessons.examples(),
         pad: tokenizer.pad(),
         seed: seed(config.seed, "reward"),
-        shards: setting.shards,
+        shards: setting.cut(),
     };
     let crew = setting.crew();
     let mut model = crew.install(|| train(&trunk, &task, &crew, &recorder.emitter(), recorder))?;

@@ -56,7 +56,7 @@ pub(super) fn run(
         examples: &examples,
         pad: tokenizer.pad(),
         seed: seed(config.seed, "sft order"),
-        shards: setting.shards,
+        shards: setting.cut(),
     };
     let crew = setting.crew();
     let model =

@@ -17,7 +17,7 @@ use crate::ppo::watch::Habits;
 use crate::store::Workspace;
 use crate::text::Tokenizer;
 
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {

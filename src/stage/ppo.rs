@@ -18,7 +18,7 @@ use crate::ppo::{self, Credit};
 use crate::reward::{self, Kind};
 use crate::store::{Artefact, Workspace};
 
-pub(super) const VERSION: u32 = 5;
+pub(super) const VERSION: u32 = 6;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {

@@ -18,7 +18,7 @@ use crate::report::Divergence;
 use crate::reward::score::ragged;
 use crate::store::Workspace;
 
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 /// Validation prompts to which the reference answers many times, and how often: for best-of-n curves, where an oracle can be
 /// asked what they are worth.

@@ -12,7 +12,7 @@ use crate::recipe::Recipe;
 use crate::sft::{self, Task, train};
 use crate::store::{Workspace, hash_of};
 
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {

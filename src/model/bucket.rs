@@ -32,9 +32,10 @@ impl Cut {
         let longest = items.iter().map(&length).max().unwrap_or(0);
         let columns = Rows { count: rows as f64, prompt: 0.0, response: longest as f64 };
         let item = activations(&model.config, model.outputs(), columns, model.config.num_hidden_layers as f64);
-        let fitting = self.bytes.map_or(usize::MAX, |bytes| (bytes as f64 / item) as usize).max(1);
-        let least = self.shards.max(items.len().div_ceil(fitting));
-        shards(items, least, length)
+        let fits =
+            |shards: usize| self.bytes.is_none_or(|bytes| items.len().div_ceil(shards) as f64 * item <= bytes as f64);
+        let fewest = (self.shards.max(1)..items.len()).find(|&shards| fits(shards)).unwrap_or(items.len());
+        shards(items, fewest.max(self.shards), length)
     }
 }
 

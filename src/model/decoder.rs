@@ -108,7 +108,19 @@ impl Model {
     /// Where the weights live.
     #[must_use]
     pub fn device(&self) -> Device {
-        self.trunk()[0].device()
+        self.trunk()[0].device().without_autodiff()
+    }
+
+    /// The same model on another device, if one is given.
+    #[must_use]
+    pub fn on(&self, device: Option<&Device>) -> Self {
+        let Some(device) = device.filter(|&device| *device != self.device()) else { return self.clone() };
+        let moved = |weights: &[Tensor<2>]| weights.iter().map(|w| w.clone().to_device(device)).collect();
+        let mut adapter = self.adapter.clone();
+        if let Some(adapter) = &mut adapter {
+            adapter.base = moved(&adapter.base);
+        }
+        Self { config: self.config.clone(), weights: moved(&self.weights), adapter }
     }
 
     /// The same model with gradients recorded for every weight that is trained.

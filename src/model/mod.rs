@@ -10,6 +10,7 @@ pub mod bucket;
 pub mod checkpoint;
 pub mod decoder;
 pub mod descent;
+mod draw;
 pub mod flops;
 pub mod generate;
 pub mod gradient;
@@ -17,6 +18,7 @@ mod layer;
 pub mod optim;
 mod position;
 pub mod pretrained;
+mod slots;
 pub mod weights;
 
 use schemars::JsonSchema;

@@ -40,7 +40,7 @@ pub struct Task<'a> {
     /// Decides the head's initial weights and the order of the examples.
     pub seed: u64,
     /// Parts a batch is cut into.
-    pub shards: usize,
+    pub shards: bucket::Cut,
 }
 
 /// An example that a reward model can learn from.
@@ -102,7 +102,7 @@ fn learn<E: Example>(
     emitter: &Emitter,
     checkpoints: &dyn Checkpoints,
 ) -> Result<Model> {
-    let (config, device) = (task.config, trunk.device());
+    let config = task.config;
     ensure!(!examples.is_empty(), "nothing to learn from: no {}", task.kind.learns_from());
     let batch_size = config.batch_size.get().min(examples.len());
     let steps = (config.epochs.get() * examples.len()).div_ceil(batch_size);
@@ -110,17 +110,18 @@ fn learn<E: Example>(
     let mut order = Order::new(examples.len(), task.seed);
     let prior = E::prior(task.kind, examples);
     let model = trunk.with_head(task.kind.outputs(), 0.01, task.seed);
-    descend(model, schedule, emitter, checkpoints, |model, step| {
+    descend(model, schedule, crew, emitter, checkpoints, |model, step| {
         let batch: Vec<&E> = order.batch(step, batch_size).into_iter().map(|i| &examples[i]).collect();
         let totals = E::totals(&prior, &batch);
-        let longest = |example: &&E| example.rows().iter().map(|row| row.response.len()).max().unwrap_or(0);
-        let shards = bucket::shards(batch, task.shards, longest);
+        let longest = |example: &&E| example.rows().into_iter().map(bucket::tokens).max().unwrap_or(0);
+        let rows = batch.iter().map(|example| example.rows().len()).max().unwrap_or(1);
+        let shards = task.shards.apply(model, batch, rows, longest);
         let padding = bucket::padding(shards.iter().map(|shard| shard.iter().flat_map(|example| example.rows())));
         let tokens: usize =
             shards.iter().flatten().flat_map(|example| example.rows()).map(|row| row.response.len()).sum();
         let outcome = gradients(model, &numbered(shards), crew, |model, (number, shard)| {
             let model = model.noisy(noise(task.seed, step, *number));
-            let (loss, correct) = E::loss(task.kind, &model, shard, &totals, task.pad, &device);
+            let (loss, correct) = E::loss(task.kind, &model, shard, &totals, task.pad, &model.device());
             Share { loss, sums: [correct] }
         });
         let accuracy = outcome.sums[0] / E::judged(&totals);

@@ -38,7 +38,7 @@ pub struct Task<'a> {
     /// Decides the order of the examples.
     pub seed: u64,
     /// Parts a batch is cut into.
-    pub shards: usize,
+    pub shards: bucket::Cut,
 }
 
 /// Trains `model` to imitate the examples: minimises the mean negative log-likelihood of response tokens.
@@ -52,22 +52,22 @@ pub fn train(
     emitter: &Emitter,
     checkpoints: &dyn Checkpoints,
 ) -> Result<Model> {
-    let (config, device) = (task.config, model.device());
+    let config = task.config;
     ensure!(!task.examples.is_empty(), "no demonstrations to learn from");
     let schedule = Schedule { table: "sft", steps: config.steps.get(), optimizer: &config.optimizer };
     let mut order = Order::new(task.examples.len(), task.seed);
-    descend(model, schedule, emitter, checkpoints, |model, step| {
+    descend(model, schedule, crew, emitter, checkpoints, |model, step| {
         let rows: Vec<Pair> = order
             .batch(step, config.batch_size.get())
             .into_iter()
             .map(|i| Pair { prompt: &task.examples[i].0, response: &task.examples[i].1 })
             .collect();
         let tokens = rows.iter().map(|row| row.response.len()).sum::<usize>() as f64;
-        let shards = bucket::shards(rows, task.shards, |row| bucket::tokens(*row));
+        let shards = task.shards.apply(model, rows, 1, |row| bucket::tokens(*row));
         let padding = bucket::padding(shards.iter().map(|rows| rows.iter().copied()));
         let outcome = gradients(model, &numbered(shards), crew, |model, (shard, rows)| {
             let model = model.noisy(noise(task.seed, step, *shard));
-            let batch = Batch::new(rows, task.pad, &device);
+            let batch = Batch::new(rows, task.pad, &model.device());
             let nll = model.log_probs(&batch, 1.0).neg() * batch.response_mask;
             Share { loss: nll.sum() / tokens, sums: [] }
         });

@@ -23,7 +23,7 @@ use super::stop::Stop;
 use super::{opinions, ppo, preferences, responses, reward, sft};
 use crate::events::Memory;
 use crate::judge::Judge;
-use crate::model::flops::{Rows, forward, sampling};
+use crate::model::flops::{FLOAT, Rows, activations, forward, sampling};
 use crate::model::{Architecture, bucket};
 use crate::recipe::{Experiment, PreferenceSource};
 use crate::reward::Kind;
@@ -311,7 +311,8 @@ impl Tally<'_> {
     fn read(&mut self, outputs: usize, count: usize) {
         let rows = self.corpus.rows(count, READ_ROWS, READ_SHARDS);
         self.work.read += Amount { tokens: rows.tokens(), flops: self.forward(outputs, rows) };
-        self.reach(self.activations(
+        self.reach(activations(
+            self.model,
             outputs,
             Rows { count: (READ_ROWS / READ_SHARDS * self.shards) as f64, ..rows },
             1.0,
@@ -323,7 +324,7 @@ impl Tally<'_> {
         let rows = self.corpus.rows(count, batch, self.shards);
         self.work.trained += Amount { tokens: rows.tokens(), flops: 3.0 * self.forward(outputs, rows) };
         let layers = self.model.num_hidden_layers as f64;
-        self.reach(self.activations(outputs, Rows { count: batch as f64, ..rows }, layers));
+        self.reach(activations(self.model, outputs, Rows { count: batch as f64, ..rows }, layers));
     }
 
     /// `count` responses: rows leave a batch when they end, so only prompts are padded.
@@ -340,15 +341,6 @@ impl Tally<'_> {
         forward(self.model, self.corpus.vocab, outputs, rows)
     }
 
-    /// Bytes of what a pass over `rows` keeps of `layers` layers, and of outputs and probabilities.
-    fn activations(&self, outputs: usize, rows: Rows, layers: f64) -> f64 {
-        let model = self.model;
-        let columns = rows.prompt + rows.response;
-        let scores = model.num_attention_heads as f64 * columns;
-        let layer = 10.0 * model.hidden_size as f64 + 4.0 * model.intermediate_size as f64 + scores;
-        FLOAT * (rows.tokens() * layer * layers + 3.0 * rows.count * rows.response * outputs as f64)
-    }
-
     fn reach(&mut self, activations: f64) {
         self.work.memory = self.work.memory.max(activations);
     }
@@ -360,6 +352,3 @@ impl Tally<'_> {
         self.work.memory += FLOAT * weights * (read + trained * (3 + self.shards)) as f64;
     }
 }
-
-/// Bytes of an `f32`.
-const FLOAT: f64 = 4.0;

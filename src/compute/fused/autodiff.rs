@@ -36,22 +36,16 @@ pub trait Derivatives: Backend {
         grad: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// Attention, and the weights of its softmax, `[B, heads, t, T]`.
-    fn attention_with_weights(
+    /// Attention, and what its backward pass wants to know of the softmax.
+    fn attention_kept(
         q: &FloatTensor<Self>,
         k: &FloatTensor<Self>,
         v: &FloatTensor<Self>,
-        bias: FloatTensor<Self>,
+        bias: &FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// Gradients of `q`, `k` and `v`. With weights `p` and `dp = g v'`, that of the scores is `p (dp - sum(p dp))`.
-    fn attention_backward(
-        q: FloatTensor<Self>,
-        k: FloatTensor<Self>,
-        v: FloatTensor<Self>,
-        weights: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> [FloatTensor<Self>; 3];
+    fn attention_backward(attention: Attended<Self>, grad: FloatTensor<Self>) -> [FloatTensor<Self>; 3];
 
     /// The largest logit of each row and `ln sum e^(logit - largest)`, `[n, V]` to `[n, 2]`.
     fn log_sum_exp(logits: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -66,6 +60,17 @@ pub trait Derivatives: Backend {
         ids: IntTensor<Self>,
         grad: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
+}
+
+/// What is left of attention for its backward pass.
+#[derive(Clone, Debug)]
+pub struct Attended<B: Backend> {
+    pub q: FloatTensor<B>,
+    pub k: FloatTensor<B>,
+    pub v: FloatTensor<B>,
+    pub bias: FloatTensor<B>,
+    pub out: FloatTensor<B>,
+    pub kept: FloatTensor<B>,
 }
 
 /// Hands every parent that takes part in the graph its gradient.
@@ -142,16 +147,12 @@ impl<B: Derivatives> Backward<B, 2> for Matmul {
 struct Attention;
 
 impl<B: Derivatives> Backward<B, 3> for Attention {
-    type State = [FloatTensor<B>; 4];
+    type State = Attended<B>;
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let [q, k, v, weights] = ops.state;
-        register::<B, 3>(
-            ops.parents.map(|parent| parent.map(|parent| parent.id)),
-            B::attention_backward(q, k, v, weights, grad),
-            grads,
-        );
+        let gradients = B::attention_backward(ops.state, grad);
+        register::<B, 3>(ops.parents.map(|parent| parent.map(|parent| parent.id)), gradients, grads);
     }
 }
 
@@ -225,8 +226,8 @@ impl<B: Fused + Derivatives, C: CheckpointStrategy> Fused for Autodiff<B, C> {
         let bias = bias.into_primitive();
         match Attention.prepare::<C>([q_node, k_node, v_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let (out, weights) = B::attention_with_weights(&q, &k, &v, bias);
-                prep.finish([q, k, v, weights], out)
+                let (out, kept) = B::attention_kept(&q, &k, &v, &bias);
+                prep.finish(Attended { q, k, v, bias, out: out.clone(), kept }, out)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::attend(q, k, v, bias)),
         }

@@ -34,6 +34,16 @@ impl<'a> Matrix<'a> {
         self.shape[1]
     }
 
+    /// Some of the rows.
+    ///
+    /// # Panics
+    /// When there are not as many.
+    pub fn part(self, rows: std::ops::Range<usize>) -> Self {
+        assert!(rows.start < rows.end && rows.end <= self.shape[0], "{rows:?} of {:?}", self.shape);
+        let data = &self.data[rows.start * self.strides[0]..];
+        Self { data, shape: [rows.len(), self.shape[1]], strides: self.strides }
+    }
+
     /// Rows and columns exchanged.
     pub fn transposed(self) -> Self {
         let ([rows, columns], [down, across]) = (self.shape, self.strides);

@@ -1,23 +1,30 @@
 //! Operations of a decoder that are worth one pass over memory instead of many.
 //!
-//! Each has a kernel for `flex` with a backward pass of its own, and a composition of burn's operations for every other
-//! device, which is what the tests hold the kernels against. Which of them pay is in `docs/PERFORMANCE.md`.
+//! Each has a kernel for `flex` and LibTorch's CPU with a backward pass of its own, and a composition of burn's operations
+//! for every other device, which is what the tests hold the kernels against. Which of them pay is in `docs/PERFORMANCE.md`.
 #![allow(clippy::similar_names, reason = "`dx` and `dw`, `dgate` and `dup` are what they are called everywhere")]
 
 mod autodiff;
 mod composed;
 mod flex;
 mod gemm;
+mod host;
+#[cfg(feature = "tch")]
+mod libtorch;
 mod rows;
 
 use burn::backend::{
     Backend, Dispatch, backend_extension,
     tensor::{FloatTensor, IntTensor},
 };
-use burn::tensor::{DType, Device, Int, Tensor};
+use burn::tensor::{DType, Int, Tensor};
+
+pub use rows::exponentials;
+
+use super::family::lies_in_memory;
 
 /// What a backend with kernels of its own does; shapes as in the functions of the same names.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, LibTorch: cfg(feature = "tch"), Autodiff)]
 trait Fused: Backend {
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f32) -> FloatTensor<Self>;
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -33,7 +40,7 @@ trait Fused: Backend {
 }
 
 /// The same for what needs no gradient.
-#[backend_extension(Flex)]
+#[backend_extension(Flex, LibTorch: cfg(feature = "tch"))]
 trait FusedUpdate: Backend {
     fn adamw(
         w: FloatTensor<Self>,
@@ -42,6 +49,7 @@ trait FusedUpdate: Backend {
         v: FloatTensor<Self>,
         adam: Adam,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+    fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 /// The numbers of one AdamW update, the same for all weights.
@@ -67,7 +75,7 @@ pub struct Adam {
 
 /// Whether `x` lives where the kernels are.
 fn has_kernels<const D: usize>(x: &Tensor<D>) -> bool {
-    x.dtype() == DType::F32 && x.device() == Device::flex()
+    x.dtype() == DType::F32 && lies_in_memory(&x.device())
 }
 
 /// `x / sqrt(mean(x^2) + eps) * w` over the last dimension [RMSNORM].
@@ -168,9 +176,20 @@ pub fn adamw(w: Tensor<2>, g: Tensor<2>, m: Tensor<2>, v: Tensor<2>, adam: Adam)
     composed::adamw(w, g, m, v, adam)
 }
 
+/// The sum of all numbers' squares.
+#[must_use]
+pub fn sum_of_squares(x: &Tensor<2>) -> f64 {
+    let sum: Tensor<1> = if has_kernels(x) {
+        Tensor::from_dispatch(Dispatch::sum_of_squares(x.clone().into_dispatch()))
+    } else {
+        x.clone().square().sum()
+    };
+    f64::from(sum.into_scalar::<f32>())
+}
+
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Distribution, TensorData};
+    use burn::tensor::{Device, Distribution, TensorData};
 
     use super::*;
 

@@ -118,7 +118,8 @@ fn unread(path: &str, overrides: &[String]) -> Unread {
 fn every_key_changes_a_stage_or_is_known_not_to() {
     let known = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
     // A table with nothing but defaults is not written out.
-    let own = ["checkpoints.every_steps=7", "replicas=3", "shard_memory='64M'"].map(str::to_owned);
+    let own = ["checkpoints.every_steps=7", "replicas=3", "shard_memory='64M'", "gradient_checkpointing=true"]
+        .map(str::to_owned);
     let qa = [&own[..], &["dataset.path=datasets/README.md".to_owned()]].concat();
     for (path, overrides) in [("recipes/finegrained.toml", &own[..]), ("recipes/qa_feedback.toml", &qa)] {
         let Unread { reported, silent, tried } = unread(path, overrides);

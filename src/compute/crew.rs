@@ -1,7 +1,7 @@
 //! The threads that share the work of a stage, and the devices they work on.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use burn::tensor::Device;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -17,6 +17,9 @@ pub struct Crew {
     pools: Vec<ThreadPool>,
     /// Where thread `i` works: on device `i` modulo their number. None: wherever its tensors are.
     devices: Vec<Device>,
+    recomputes: bool,
+    /// As many threads in one pool, made when they are needed.
+    together: OnceLock<ThreadPool>,
 }
 
 impl Crew {
@@ -33,7 +36,24 @@ impl Crew {
             let builder = ThreadPoolBuilder::new().num_threads(1).start_handler(|_| stay_on_this_thread());
             builder.build().expect("the system can start a thread")
         };
-        Self { pools: (0..threads.max(devices.len()).max(1)).map(pool).collect(), devices }
+        Self {
+            pools: (0..threads.max(devices.len()).max(1)).map(pool).collect(),
+            devices,
+            recomputes: false,
+            together: OnceLock::new(),
+        }
+    }
+
+    /// The same crew; if `recomputes`, gradients are taken with less memory and more work.
+    #[must_use]
+    pub fn recomputing(self, recomputes: bool) -> Self {
+        Self { recomputes, ..self }
+    }
+
+    /// Whether backward passes compute layers again, instead of keeping what the forward pass made in them.
+    #[must_use]
+    pub const fn recomputes(&self) -> bool {
+        self.recomputes
     }
 
     /// How many threads there are.
@@ -45,6 +65,16 @@ impl Crew {
     /// Runs `f` on the crew's first thread, so that the tensor operations in it stay on one thread.
     pub fn install<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         self.pools[0].install(f)
+    }
+
+    /// Runs `f` in a pool of all threads: what it does one after another, of which products of few rows and large matrices are
+    /// shared among them.
+    pub fn together<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        let pool = || {
+            let builder = ThreadPoolBuilder::new().num_threads(self.threads());
+            builder.build().expect("the system can start threads")
+        };
+        self.together.get_or_init(pool).install(f)
     }
 
     /// Applies `f` to every item, each taken by the first thread that is free; results come back in the items' order.

@@ -47,6 +47,17 @@ pub fn activations(config: &Architecture, outputs: usize, rows: Rows, layers: f6
     FLOAT * (rows.tokens() * layer * layers + 3.0 * rows.count * rows.response * outputs as f64)
 }
 
+/// Bytes that a training step over `rows` keeps for its backward pass: of all layers; or, if that computes them again, of one of
+/// them at a time and what each was given.
+#[must_use]
+pub fn kept(config: &Architecture, outputs: usize, rows: Rows, recomputes: bool) -> f64 {
+    let layers = config.num_hidden_layers as f64;
+    if recomputes {
+        return activations(config, outputs, rows, 1.0) + FLOAT * rows.tokens() * config.hidden_size as f64 * layers;
+    }
+    activations(config, outputs, rows, layers)
+}
+
 /// Bytes of an `f32`.
 pub const FLOAT: f64 = 4.0;
 

@@ -8,6 +8,7 @@ use super::draw::{Drawn, draw, stream};
 use super::slots::{Row, Slots};
 use super::{Model, bucket};
 use crate::compute::Crew;
+use crate::compute::fused::shares_products;
 
 /// How to draw the next token.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,6 +65,10 @@ const ROWS: usize = 64;
 /// Prompts that one thread answers before it takes the next ones.
 const PROMPTS: usize = 256;
 
+/// Prompts that are answered by all threads together, if the model has as many bytes as `LARGE`: more than caches hold.
+const FEW: usize = 16;
+const LARGE: u64 = 64 << 20;
+
 /// Samples one response to each prompt.
 ///
 /// Row `i` draws from stream `i` of `seed`. `done` is called with the number of finished prompts.
@@ -92,15 +97,21 @@ pub fn sample_until(
 ) -> Vec<Sampled> {
     let finished = AtomicUsize::new(0);
     let indexed: Vec<(u64, &[u32])> = (0..).zip(prompts.iter().copied()).collect();
-    let lists = prompts.len().div_ceil(PROMPTS).max(2.min(prompts.len()));
-    let lists = bucket::shards(indexed, lists, |(_, prompt)| prompt.len());
+    // A large model is read from memory for every token: once for all rows is better than once for each thread's.
+    let together =
+        prompts.len() <= FEW && model.bytes().iter().sum::<u64>() >= LARGE && shares_products(&model.device());
+    let lists = if together { 1 } else { prompts.len().div_ceil(PROMPTS).max(2.min(prompts.len())) };
+    let lists = bucket::runs(indexed, lists, |(_, prompt)| prompt.len());
     let sampled = crew.map_on(
         &lists,
         |device| model.on(device),
         |model, list| {
-            sample_list(model, list, stops, sampling, seed, &|rows| {
-                done(finished.fetch_add(rows, Ordering::Relaxed) + rows);
-            })
+            let work = || {
+                sample_list(model, list, stops, sampling, seed, &|rows| {
+                    done(finished.fetch_add(rows, Ordering::Relaxed) + rows);
+                })
+            };
+            if together { crew.together(work) } else { work() }
         },
     );
     let mut responses: Vec<(u64, Sampled)> =

@@ -5,7 +5,7 @@
 
 use burn::tensor::Tensor;
 
-use super::Model;
+use super::{Model, recompute};
 use crate::compute::Crew;
 
 /// What one shard contributes: its share of the loss, and numbers to be added up over shards.
@@ -45,12 +45,17 @@ pub fn gradients<I: Sync, const N: usize>(
         |device| model.on(device),
         |model, shard| {
             let tracked = model.tracked();
-            let Share { loss, sums } = share(&tracked, shard);
+            let (Share { loss, sums }, passes) = recompute::recorded(crew.recomputes(), || share(&tracked, shard));
             let mut gradients = loss.backward();
-            let gradients: Vec<Tensor<2>> = tracked
-                .weights
-                .iter()
-                .map(|w| w.grad_remove(&mut gradients).unwrap_or_else(|| w.clone().inner().zeros_like()))
+            let mut found: Vec<Option<Tensor<2>>> = vec![None; tracked.weights.len()];
+            recompute::add(&mut gradients, &tracked.weights, &mut found);
+            for pass in passes.into_iter().rev() {
+                pass.backward(&mut gradients, &tracked.weights, &mut found);
+            }
+            let gradients: Vec<Tensor<2>> = found
+                .into_iter()
+                .zip(&tracked.weights)
+                .map(|(gradient, w)| gradient.unwrap_or_else(|| w.clone().inner().zeros_like()))
                 .map(|gradient| if model.device() == home { gradient } else { gradient.to_device(&home) })
                 .collect();
             (loss.into_scalar::<f32>(), sums, gradients)

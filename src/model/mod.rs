@@ -18,6 +18,7 @@ mod layer;
 pub mod optim;
 mod position;
 pub mod pretrained;
+mod recompute;
 mod slots;
 pub mod weights;
 

@@ -49,6 +49,8 @@ impl<'a> Row<'a> {
 pub(super) struct Rollout<'a> {
     pub(super) rows: Vec<Row<'a>>,
     pub(super) finished: usize,
+    /// Share of the columns that reference, value and reward model read that is no token.
+    pub(super) padding: f64,
 }
 
 impl<'a> Rollout<'a> {
@@ -65,6 +67,8 @@ impl<'a> Rollout<'a> {
         let pairs: Vec<Pair> =
             prompts.iter().zip(&sampled).map(|(prompt, sampled)| Pair { prompt, response: &sampled.ids }).collect();
         let passes = passes(reference, value, &pairs, task, crew);
+        let batches = bucket::batches(&pairs);
+        let padding = bucket::padding(batches.iter().map(|batch| batch.iter().map(|&i| pairs[i])));
         let is_finished = |sampled: &Sampled| sampled.ids.last() == Some(&task.special.eos);
         let finished = sampled.iter().filter(|sampled| is_finished(sampled)).count();
         let rows = prompts.into_iter().zip(sampled).zip(passes);
@@ -82,7 +86,7 @@ impl<'a> Rollout<'a> {
                 row.advantages = advantages;
             }
         }
-        Self { rows, finished }
+        Self { rows, finished, padding }
     }
 
     /// Mean over responses of the sequence KL (the sum of k1), in nats.

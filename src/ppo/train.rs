@@ -154,7 +154,7 @@ fn snapshot(policy: &Model, task: &Task, crew: &Crew) -> Vec<Vec<u32>> {
     sampled.into_iter().map(|sampled| sampled.ids).collect()
 }
 
-fn metrics(rollout: &Rollout, update: &Update, kl_coef: f64) -> [(&'static str, f64); 14] {
+fn metrics(rollout: &Rollout, update: &Update, kl_coef: f64) -> [(&'static str, f64); 15] {
     let rows = rollout.rows.len() as f64;
     [
         ("reward", rollout.mean(|row| row.rewards.iter().sum())),
@@ -171,5 +171,6 @@ fn metrics(rollout: &Rollout, update: &Update, kl_coef: f64) -> [(&'static str, 
         ("policy_grad_norm", update.policy_grad_norm),
         ("value_grad_norm", update.value_grad_norm),
         ("padding", update.padding),
+        ("read_padding", rollout.padding),
     ]
 }

@@ -79,7 +79,7 @@ struct Losses {
 fn minibatch_losses(policy: &Learner, value: &Learner, rows: &[&Row], task: &Task, step: usize, crew: &Crew) -> Losses {
     let config = task.config;
     let tokens: usize = rows.iter().map(|row| row.response.len()).sum();
-    let shards = task.shards.apply(&policy.model, rows.to_vec(), 1, |row| bucket::tokens(row.pair()));
+    let shards = task.shards.apply(&policy.model, rows.to_vec(), 1, |row| bucket::size(row.pair()));
     let clip = Clip {
         low: config.clip_range.get(),
         high: config.clip_range_high.unwrap_or(config.clip_range).get(),

@@ -66,6 +66,10 @@ pub struct Recipe {
     /// into more shards. Left out, there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard_memory: Option<Memory>,
+    /// Whether the backward pass computes each layer again instead of keeping what the forward pass made in it: less memory for
+    /// a third more work, and the same gradients up to rounding.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gradient_checkpointing: bool,
     /// Prompts, demonstrations, splits.
     pub dataset: data::Config,
     /// How a record becomes what the model is shown.

@@ -55,6 +55,11 @@ pub(super) trait Example: Sync + Sized {
     /// The rows that a model reads of it.
     fn rows(&self) -> Vec<Pair<'_>>;
 
+    /// The batches in which a shard is read.
+    fn batches<'a>(shard: &[&'a Self]) -> Vec<Vec<Pair<'a>>> {
+        vec![shard.iter().flat_map(|example| example.rows()).collect()]
+    }
+
     fn totals(prior: &Self::Prior, batch: &[&Self]) -> Self::Totals;
 
     /// How many things of the batch can be told right or wrong: pairs, tokens, spans.
@@ -113,10 +118,13 @@ fn learn<E: Example>(
     descend(model, schedule, crew, emitter, checkpoints, |model, step| {
         let batch: Vec<&E> = order.batch(step, batch_size).into_iter().map(|i| &examples[i]).collect();
         let totals = E::totals(&prior, &batch);
-        let longest = |example: &&E| example.rows().into_iter().map(bucket::tokens).max().unwrap_or(0);
+        let longest = |example: &&E| {
+            let sizes = example.rows().into_iter().map(bucket::size);
+            sizes.fold([0, 0], |longest, size| [longest[0].max(size[0]), longest[1].max(size[1])])
+        };
         let rows = batch.iter().map(|example| example.rows().len()).max().unwrap_or(1);
         let shards = task.shards.apply(model, batch, rows, longest);
-        let padding = bucket::padding(shards.iter().map(|shard| shard.iter().flat_map(|example| example.rows())));
+        let padding = bucket::padding(shards.iter().flat_map(|shard| E::batches(shard)));
         let tokens: usize =
             shards.iter().flatten().flat_map(|example| example.rows()).map(|row| row.response.len()).sum();
         let outcome = gradients(model, &numbered(shards), crew, |model, (number, shard)| {

@@ -63,7 +63,7 @@ pub fn train(
             .map(|i| Pair { prompt: &task.examples[i].0, response: &task.examples[i].1 })
             .collect();
         let tokens = rows.iter().map(|row| row.response.len()).sum::<usize>() as f64;
-        let shards = task.shards.apply(model, rows, 1, |row| bucket::tokens(*row));
+        let shards = task.shards.apply(model, rows, 1, |row| bucket::size(*row));
         let padding = bucket::padding(shards.iter().map(|rows| rows.iter().copied()));
         let outcome = gradients(model, &numbered(shards), crew, |model, (shard, rows)| {
             let model = model.noisy(noise(task.seed, step, *shard));

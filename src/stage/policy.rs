@@ -37,6 +37,9 @@ pub struct Setting {
     /// Mebibytes at most that a shard's activations take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard_memory: Option<u64>,
+    /// Whether backward passes compute layers again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gradient_checkpointing: bool,
     /// What the recipe of this run calls its devices: says which of several alike, and is no part of a key.
     #[serde(default, skip_serializing)]
     pub devices: Vec<DeviceName>,
@@ -57,6 +60,7 @@ impl Setting {
             backend: family(&recipe.devices())?.name().to_owned(),
             shards: recipe.shards.get(),
             shard_memory: recipe.shard_memory.as_ref().map(Memory::mebibytes),
+            gradient_checkpointing: recipe.gradient_checkpointing,
             devices: recipe.devices(),
             replicas: recipe.replicas,
         };
@@ -80,7 +84,8 @@ impl Setting {
     }
 
     pub(super) fn cut(&self) -> Cut {
-        Cut { shards: self.shards, bytes: self.shard_memory.map(|mebibytes| mebibytes << 20) }
+        let bytes = self.shard_memory.map(|mebibytes| mebibytes << 20);
+        Cut { shards: self.shards, bytes, recomputes: self.gradient_checkpointing }
     }
 
     fn opened(&self) -> Result<Vec<Device>> {
@@ -96,7 +101,7 @@ impl Setting {
     pub(super) fn crew(&self) -> Crew {
         let devices = self.opened().unwrap_or_default();
         let replicas = self.replicas.count(self.shards, devices.len());
-        Crew::on(devices, replicas)
+        Crew::on(devices, replicas).recomputing(self.gradient_checkpointing)
     }
 
     pub(super) fn tokenizer(&self, inputs: &Inputs) -> Result<Tokenizer> {

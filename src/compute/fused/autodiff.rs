@@ -29,12 +29,12 @@ pub trait Derivatives: Backend {
         grad: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// Gradients of `x` and `w`.
+    /// The gradient of `x` from `w`, and that of `w` from `x`: of each whose other is given.
     fn matmul_backward(
-        x: FloatTensor<Self>,
-        w: FloatTensor<Self>,
+        x: Option<FloatTensor<Self>>,
+        w: Option<FloatTensor<Self>>,
         grad: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+    ) -> [Option<FloatTensor<Self>>; 2];
 
     /// Attention, and what its backward pass wants to know of the softmax.
     fn attention_kept(
@@ -133,13 +133,17 @@ impl<B: Fused> Backward<B, 1> for Rotate {
 struct Matmul;
 
 impl<B: Derivatives> Backward<B, 2> for Matmul {
-    type State = (FloatTensor<B>, FloatTensor<B>);
+    /// Each factor, if the other one is to have a gradient: frozen weights cost no product, and what they multiply no memory.
+    type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
         let (x, w) = ops.state;
-        let (dx, dw) = B::matmul_backward(x, w, grad);
-        register::<B, 2>(ops.parents.map(|parent| parent.map(|parent| parent.id)), [dx, dw], grads);
+        for (parent, gradient) in ops.parents.into_iter().zip(B::matmul_backward(x, w, grad)) {
+            if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                grads.register::<B>(parent.id, gradient);
+            }
+        }
     }
 }
 
@@ -206,11 +210,12 @@ impl<B: Fused + Derivatives, C: CheckpointStrategy> Fused for Autodiff<B, C> {
     }
 
     fn matmul(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
+        let [learns_x, learns_w] = [x.is_tracked(), w.is_tracked()];
         let ((x, x_node), (w, w_node)) = (x.into_parts(), w.into_parts());
         match Matmul.prepare::<C>([x_node, w_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let out = B::matmul(x.clone(), w.clone());
-                prep.finish((x, w), out)
+                prep.finish((learns_w.then_some(x), learns_x.then_some(w)), out)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::matmul(x, w)),
         }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use burn::backend::flex::{Flex, FlexTensor, Layout};
-use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::tensor::IntTensor;
 use burn::tensor::{Bytes, DType, Shape};
 
 use super::autodiff::Attended;
@@ -90,13 +90,12 @@ impl Host for Flex {
         product(matrix(x), matrix(w))
     }
 
-    fn product_backward(
-        x: &FloatTensor<Self>,
-        w: &FloatTensor<Self>,
-        grad: &FloatTensor<Self>,
-    ) -> (FlexTensor, FlexTensor) {
-        let grad = matrix(grad);
-        (product(grad, matrix(w).transposed()), product(matrix(x).transposed(), grad))
+    fn gradient_of_left(grad: &FlexTensor, w: &FlexTensor) -> FlexTensor {
+        product(matrix(grad), matrix(w).transposed())
+    }
+
+    fn gradient_of_right(x: &FlexTensor, grad: &FlexTensor) -> FlexTensor {
+        product(matrix(x).transposed(), matrix(grad))
     }
 
     /// Row by row and head by head; what is kept is the weights of the softmax, `[B, heads, t, T]`.

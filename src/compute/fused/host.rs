@@ -29,12 +29,11 @@ pub trait Host: Backend {
     /// As [`Fused::matmul`].
     fn product(x: &FloatTensor<Self>, w: &FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// As [`Derivatives::matmul_backward`].
-    fn product_backward(
-        x: &FloatTensor<Self>,
-        w: &FloatTensor<Self>,
-        grad: &FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+    /// `grad w'`, the gradient of `x` in `x w`.
+    fn gradient_of_left(grad: &FloatTensor<Self>, w: &FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// `x' grad`, the gradient of `w` in `x w`.
+    fn gradient_of_right(x: &FloatTensor<Self>, grad: &FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// As [`Fused::attend`]; with `keep`, also what the backward pass needs.
     fn softmax_product(
@@ -136,8 +135,12 @@ impl<B: Host> Derivatives for B {
         (dgate, grad)
     }
 
-    fn matmul_backward(x: FloatTensor<B>, w: FloatTensor<B>, grad: FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>) {
-        B::product_backward(&x, &w, &grad)
+    fn matmul_backward(
+        x: Option<FloatTensor<B>>,
+        w: Option<FloatTensor<B>>,
+        grad: FloatTensor<B>,
+    ) -> [Option<FloatTensor<B>>; 2] {
+        [w.map(|w| B::gradient_of_left(&grad, &w)), x.map(|x| B::gradient_of_right(&x, &grad))]
     }
 
     fn attention_kept(

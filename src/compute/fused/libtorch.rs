@@ -90,8 +90,12 @@ impl Host for LibTorch {
         Native::new(x.tensor.mm(&w.tensor))
     }
 
-    fn product_backward(x: &Native, w: &Native, grad: &Native) -> (Native, Native) {
-        (Native::new(grad.tensor.mm(&w.tensor.tr())), Native::new(x.tensor.tr().mm(&grad.tensor)))
+    fn gradient_of_left(grad: &Native, w: &Native) -> Native {
+        Native::new(grad.tensor.mm(&w.tensor.tr()))
+    }
+
+    fn gradient_of_right(x: &Native, grad: &Native) -> Native {
+        Native::new(x.tensor.tr().mm(&grad.tensor))
     }
 
     fn softmax_product([q, k, v]: [&Native; 3], bias: &Native, _: bool) -> (Native, Option<Native>) {

@@ -17,7 +17,7 @@ use burn::backend::{
     Backend, Dispatch, backend_extension,
     tensor::{FloatTensor, IntTensor},
 };
-use burn::tensor::{DType, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 
 pub use rows::exponentials;
 
@@ -76,6 +76,12 @@ pub struct Adam {
 /// Whether `x` lives where the kernels are.
 fn has_kernels<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && lies_in_memory(&x.device())
+}
+
+/// Whether products of few rows and a large matrix on `device` are shared among the threads of a pool.
+#[must_use]
+pub fn shares_products(device: &Device) -> bool {
+    *device == Device::flex()
 }
 
 /// `x / sqrt(mean(x^2) + eps) * w` over the last dimension [RMSNORM].
@@ -189,7 +195,7 @@ pub fn sum_of_squares(x: &Tensor<2>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Distribution, TensorData};
+    use burn::tensor::{Distribution, TensorData};
 
     use super::*;
 

@@ -231,6 +231,35 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// Writes `x w` for few rows `x`: what stands in `w` is read once, in its order, which memory likes better than the tiles of a
+/// product of many rows.
+pub fn few_rows(x: Rows, w: Rows, out: &mut [f32]) {
+    let (width, k) = (w.columns, x.columns);
+    let row = |i: usize| &w.data[i * w.stride..][..width];
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            out.fill(0.0);
+            for i in (0..k - k % 4).step_by(4) {
+                let (w0, w1, w2, w3) = (row(i), row(i + 1), row(i + 2), row(i + 3));
+                for (x, out) in x.iter().zip(out.chunks_exact_mut(width)) {
+                    let (a, b, c, d) = (x[i], x[i + 1], x[i + 2], x[i + 3]);
+                    for ((((out, &w0), &w1), &w2), &w3) in out.iter_mut().zip(w0).zip(w1).zip(w2).zip(w3) {
+                        *out = *out + a * w0 + b * w1 + c * w2 + d * w3;
+                    }
+                }
+            }
+            for i in k - k % 4..k {
+                for (x, out) in x.iter().zip(out.chunks_exact_mut(width)) {
+                    for (out, &w) in out.iter_mut().zip(row(i)) {
+                        *out += x[i] * w;
+                    }
+                }
+            }
+        },
+    );
+}
+
 /// Turns every `x` into `e^(scale (x - largest))`.
 pub fn exponentials(row: &mut [f32], scale: f32) {
     Arch::new().dispatch(

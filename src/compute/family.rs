@@ -188,16 +188,6 @@ impl Display for Family {
     }
 }
 
-/// Whether the tensors of `device` can be read and written where they are, by the kernels of [`super::fused`].
-pub(super) fn lies_in_memory(device: &Device) -> bool {
-    #[cfg(feature = "tch")]
-    #[allow(deprecated, reason = "as above")]
-    if *device == Device::libtorch() {
-        return true;
-    }
-    *device == Device::flex()
-}
-
 /// Has LibTorch's operations stay on the thread that calls them, as those of `flex` do in a [`super::Crew`].
 pub(super) fn stay_on_this_thread() {
     #[cfg(feature = "tch")]

@@ -1,7 +1,7 @@
 //! Operations of a decoder that are worth one pass over memory instead of many.
 //!
-//! Each has a kernel for `flex` and LibTorch's CPU with a backward pass of its own, and a composition of burn's operations
-//! for every other device, which is what the tests hold the kernels against. Which of them pay is in `docs/PERFORMANCE.md`.
+//! Each has a kernel for `flex` with a backward pass of its own, and a composition of burn's operations for every other
+//! device, which is what the tests hold the kernels against. Which of them pay is in `docs/PERFORMANCE.md`.
 #![allow(clippy::similar_names, reason = "`dx` and `dw`, `dgate` and `dup` are what they are called everywhere")]
 
 mod autodiff;
@@ -9,8 +9,6 @@ mod composed;
 mod flex;
 mod gemm;
 mod host;
-#[cfg(feature = "tch")]
-mod libtorch;
 mod rows;
 
 use burn::backend::{
@@ -21,10 +19,8 @@ use burn::tensor::{DType, Device, Int, Tensor};
 
 pub use rows::exponentials;
 
-use super::family::lies_in_memory;
-
 /// What a backend with kernels of its own does; shapes as in the functions of the same names.
-#[backend_extension(Flex, LibTorch: cfg(feature = "tch"), Autodiff)]
+#[backend_extension(Flex, Autodiff)]
 trait Fused: Backend {
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f32) -> FloatTensor<Self>;
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -40,7 +36,7 @@ trait Fused: Backend {
 }
 
 /// The same for what needs no gradient.
-#[backend_extension(Flex, LibTorch: cfg(feature = "tch"))]
+#[backend_extension(Flex)]
 trait FusedUpdate: Backend {
     fn adamw(
         w: FloatTensor<Self>,
@@ -75,7 +71,7 @@ pub struct Adam {
 
 /// Whether `x` lives where the kernels are.
 fn has_kernels<const D: usize>(x: &Tensor<D>) -> bool {
-    x.dtype() == DType::F32 && lies_in_memory(&x.device())
+    x.dtype() == DType::F32 && x.device() == Device::flex()
 }
 
 /// Whether products of few rows and a large matrix on `device` are shared among the threads of a pool.

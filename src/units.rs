@@ -140,6 +140,12 @@ written!(
     }
 );
 
+impl Serialize for Memory {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}M", self.0))
+    }
+}
+
 impl Memory {
     /// Mebibytes.
     #[must_use]

@@ -83,7 +83,7 @@ fn optimised(pairs: &[Comparison], beta: f64, checkpoints: &dyn Checkpoints, mem
         "data": "preferences", "beta": beta, "epochs": 12, "batch_size": 16, "optimizer": { "learning_rate": 3e-3 },
     }));
     let reference = policy();
-    let task = dpo::Task { config: &config, beta, reference: &reference, pairs, pad: SPECIAL.pad, seed: 5, shards: 2 };
+    let task = dpo::Task { config: &config, beta, reference: &reference, pairs, pad: SPECIAL.pad, seed: 5, shards: 2.into() };
     dpo::train(reference.clone(), &task, &Crew::new(1), &Emitter::new("dpo", memory), checkpoints)
 }
 
@@ -148,7 +148,7 @@ fn best_of(kind: Value, pairs: &[Comparison]) -> [f64; 3] {
         examples: Examples::Pairs(pairs),
         pad: SPECIAL.pad,
         seed: 5,
-        shards: 2,
+        shards: 2.into(),
     };
     let memory = Memory::default();
     let model = reward::train::train(&policy(), &task, &crew, &Emitter::new("reward", &memory), &Nowhere).unwrap();

@@ -11,13 +11,14 @@ use runner::stage::node::{Node, Stage};
 use runner::stage::plan_recipe;
 use serde_json::{Value, json};
 
-/// What can change no result: names, prose, and what the report alone computes.
-const REPORT_ONLY: [&str; 5] = [
+/// What can change no result: names, prose, how many share the work, and what the report alone computes.
+const REPORT_ONLY: [&str; 6] = [
     "description",
     "evaluation.bootstrap_samples",
     "evaluation.confidence",
     "evaluation.difference",
     "evaluation.power",
+    "replicas",
 ];
 
 /// What changes no result, the report included: how often training saves.
@@ -26,7 +27,7 @@ const IN_NO_KEY: [&str; 3] = ["checkpoints.every_minutes", "checkpoints.every_st
 /// Words and tables that may stand where a recipe has a choice; whichever the recipe takes is tried.
 fn choices() -> Vec<Value> {
     let words = ["k2", "adaptive", "sequence_mean", "word", "edits", "preferences", "pairwise_sum", "sum", "per_token"];
-    let more = ["end_of_sequence", "qa_feedback", "world", "libtorch", "Cargo.toml"];
+    let more = ["end_of_sequence", "qa_feedback", "world", "libtorch", "Cargo.toml", "96M"];
     let tables = [
         json!({ "byte_level_bpe": { "vocab_size": 300 } }),
         json!({ "simulated": { "notice_rate": 0.5, "label_noise": 0.0 } }),
@@ -121,11 +122,11 @@ fn every_key_changes_a_stage_or_is_known_not_to() {
     let known = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
     let named = |variants: usize| (0..variants).map(|i| format!("variants.{i}.name")).collect::<BTreeSet<String>>();
     // A table with nothing but defaults is not written out.
-    let saving = "checkpoints.every_steps=7".to_owned();
-    let qa = [saving.clone(), "dataset.path=datasets/README.md".to_owned()];
-    let saving = &[saving][..];
+    let own = ["checkpoints.every_steps=7", "replicas=3", "shard_memory='64M'", "gradient_checkpointing=true"]
+        .map(str::to_owned);
+    let qa = [&own[..], &["dataset.path=datasets/README.md".to_owned()]].concat();
     for (path, overrides) in
-        [("recipes/finegrained.toml", saving), ("recipes/baselines.toml", saving), ("recipes/qa_feedback.toml", &qa)]
+        [("recipes/finegrained.toml", &own[..]), ("recipes/baselines.toml", &own), ("recipes/qa_feedback.toml", &qa)]
     {
         let Unread { reported, silent, tried, variants } = unread(path, overrides);
         assert!(tried > 60, "{path}: only {tried} keys were tried");

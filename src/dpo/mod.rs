@@ -60,7 +60,7 @@ pub struct Task<'a> {
     /// Decides the order of the pairs.
     pub seed: u64,
     /// Parts a batch is cut into.
-    pub shards: usize,
+    pub shards: bucket::Cut,
 }
 
 impl Task<'_> {
@@ -98,15 +98,15 @@ pub fn train(
     emitter: &Emitter,
     checkpoints: &dyn Checkpoints,
 ) -> Result<Model> {
-    let (config, device) = (task.config, start.device());
+    let config = task.config;
     ensure!(!task.pairs.is_empty(), "no pairs to learn from");
     let schedule = Schedule { table: "variants.dpo", steps: task.steps(), optimizer: &config.optimizer };
     let mut order = Order::new(task.pairs.len(), task.seed);
     let known = &reference_log_probs(task, crew);
-    descend(start, schedule, emitter, checkpoints, |model, step| {
+    descend(start, schedule, crew, emitter, checkpoints, |model, step| {
         let batch = order.batch(step, task.batch_size());
         let total = batch.len();
-        let shards = bucket::shards(batch, task.shards, |i| longest(&task.pairs[*i]));
+        let shards = task.shards.apply(model, batch, 2, |i| longest(&task.pairs[*i]));
         let rows = |i: &usize| sides(&task.pairs[*i]);
         let padding = bucket::padding(shards.iter().map(|shard| shard.iter().flat_map(rows)));
         let tokens: usize = shards.iter().flatten().flat_map(rows).map(|row| row.response.len()).sum();
@@ -115,8 +115,9 @@ pub fn train(
             // Both sides in one pass: chosen rows first.
             let side = |side: usize| shard.iter().map(move |&i| (sides(&task.pairs[i])[side], known[i][side]));
             let (rows, theirs): (Vec<Pair>, Vec<f32>) = side(0).chain(side(1)).unzip();
-            let ours = sums(&model, &Batch::new(&rows, task.pad, &device));
-            let ratios = ours - Tensor::<1>::from_data(TensorData::new(theirs, [rows.len()]), &device);
+            let device = &model.device();
+            let ours = sums(&model, &Batch::new(&rows, task.pad, device));
+            let ratios = ours - Tensor::<1>::from_data(TensorData::new(theirs, [rows.len()]), device);
             let n = shard.len();
             let (chosen, rejected) = (ratios.clone().narrow(0, 0, n), ratios.narrow(0, n, n));
             let right = chosen.clone().inner().greater(rejected.clone().inner()).int().sum().into_scalar::<i64>();
@@ -137,17 +138,23 @@ fn sides(pair: &Comparison) -> [Pair<'_>; 2] {
     [&pair.chosen, &pair.rejected].map(|side| Pair { prompt: &pair.prompt, response: &side.ids })
 }
 
-fn longest(pair: &Comparison) -> usize {
-    pair.chosen.ids.len().max(pair.rejected.ids.len())
+/// The rectangle that holds both sides.
+fn longest(pair: &Comparison) -> [usize; 2] {
+    [pair.prompt.len(), pair.chosen.ids.len().max(pair.rejected.ids.len())]
 }
 
 /// `log pi_ref(y|x)` of both sides of every pair.
 fn reference_log_probs(task: &Task, crew: &Crew) -> Vec<[f32; 2]> {
     let rows: Vec<Pair> = task.pairs.iter().flat_map(sides).collect();
-    let known: Vec<f32> = bucket::map(&rows, crew, |rows| {
-        let batch = Batch::new(rows, task.pad, &task.reference.device());
-        host(&sums(task.reference, &batch).unsqueeze_dim::<2>(1))
-    });
+    let known: Vec<f32> = bucket::map(
+        &rows,
+        crew,
+        |device| task.reference.on(device),
+        |reference, rows| {
+            let batch = Batch::new(rows, task.pad, &reference.device());
+            host(&sums(reference, &batch).unsqueeze_dim::<2>(1))
+        },
+    );
     known.chunks_exact(2).map(|pair| [pair[0], pair[1]]).collect()
 }
 

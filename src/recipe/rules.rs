@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use super::check::{Check, split};
 use super::diagnostics::{Fault, Severity};
 use super::{EditSource, PreferenceSource, Recipe, Variant, annotation, variant};
+use crate::compute::DeviceName;
 use crate::data::Format;
 use crate::data::records::Layout;
 use crate::reward::Kind;
@@ -86,6 +87,7 @@ impl Verdict {
 /// Applies every rule to `recipe`.
 pub fn judge(recipe: &Recipe, verdict: &mut Verdict) {
     lists(recipe, verdict);
+    devices(recipe, verdict);
     variants(recipe, verdict);
     variant::judge(recipe, verdict);
     if let Some(model) = &recipe.model {
@@ -122,6 +124,25 @@ fn text(words: &str) -> Note {
 
 fn number(n: usize) -> Note {
     Note::Value(n as f64)
+}
+
+fn devices(recipe: &Recipe, verdict: &mut Verdict) {
+    let Some(first) = recipe.devices.first() else { return };
+    verdict.require(
+        recipe.device == DeviceName::Auto,
+        format!("`device` and `devices` are both given: expected one of them, found `{}` beside a list", recipe.device),
+        &[("devices", text("")), ("device", text(""))],
+    );
+    for (i, device) in recipe.devices.iter().enumerate().skip(1) {
+        let at = format!("devices.{i}");
+        verdict.require(
+            device.family() == first.family(),
+            format!("expected `devices` of one kind, since kinds differ in the last bits: `{first}`, found `{device}`"),
+            &[(&at, text(""))],
+        );
+        let message = format!("`devices` names `{device}` twice: `replicas` says how many work on it");
+        verdict.require(!recipe.devices[..i].contains(device), message, &[(&at, text("already in the list"))]);
+    }
 }
 
 fn lists(recipe: &Recipe, verdict: &mut Verdict) {

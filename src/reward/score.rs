@@ -44,17 +44,22 @@ impl RewardModel {
     /// rewards are those at the ends of spans, and zero elsewhere.
     #[must_use]
     pub fn token_rewards(&self, rows: &[Pair], pad: u32, crew: &Crew) -> Vec<Vec<f64>> {
-        bucket::map(rows, crew, |rows| {
-            let batch = Batch::new(rows, pad, &self.model.device());
-            let mut rewards = ragged(&rewards(&self.kind, self.model.at_response(&batch)), &batch.lengths);
-            if let Kind::Spans(_) = self.kind {
-                for (rewards, row) in rewards.iter_mut().zip(rows) {
-                    let ends = self.segments.ends(row.response);
-                    rewards.iter_mut().zip(ends).filter(|(_, ends)| !ends).for_each(|(reward, _)| *reward = 0.0);
+        bucket::map(
+            rows,
+            crew,
+            |device| self.model.on(device),
+            |model, rows| {
+                let batch = Batch::new(rows, pad, &model.device());
+                let mut rewards = ragged(&rewards(&self.kind, model.at_response(&batch)), &batch.lengths);
+                if let Kind::Spans(_) = self.kind {
+                    for (rewards, row) in rewards.iter_mut().zip(rows) {
+                        let ends = self.segments.ends(row.response);
+                        rewards.iter_mut().zip(ends).filter(|(_, ends)| !ends).for_each(|(reward, _)| *reward = 0.0);
+                    }
                 }
-            }
-            rewards
-        })
+                rewards
+            },
+        )
     }
 
     /// One score a response, as the training loss compares them: the last token's reward, or the mean (for

@@ -44,7 +44,7 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
         pairs: &pairs,
         pad: tokenizer.pad(),
         seed: seed(config.seed, "dpo"),
-        shards: setting.shards,
+        shards: setting.cut(),
     };
     let crew = setting.crew();
     let trained = crew.install(|| train(start, &task, &crew, &recorder.emitter(), recorder))?;

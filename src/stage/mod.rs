@@ -112,11 +112,13 @@ pub const fn version(stage: Stage) -> u32 {
     }
 }
 
-/// What `node` says of its work. Which of several devices is used is the run's matter, so the recipe adds it.
+/// What `node` says of its work. Which of several devices are used, and how many
+/// replicas, is the run's matter, so the recipe adds it.
 fn config<T: DeserializeOwned>(node: &Node, recipe: &Recipe) -> Result<T> {
     let mut config = node.config.clone();
     if let Some(setting) = config.get_mut("setting").and_then(Value::as_object_mut) {
-        setting.insert("device".to_owned(), recipe.device.to_string().into());
+        setting.insert("devices".to_owned(), serde_json::to_value(recipe.devices())?);
+        setting.insert("replicas".to_owned(), serde_json::to_value(recipe.replicas)?);
     }
     serde_json::from_value(config).with_context(|| format!("config of stage `{}`", node.label))
 }

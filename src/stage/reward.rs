@@ -31,7 +31,7 @@ use crate::reward::{self, Kind, PairSource};
 use crate::store::{Artefact, Workspace};
 use crate::text::Tokenizer;
 
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {
@@ -81,7 +81,7 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
         examples: lessons.examples(),
         pad: tokenizer.pad(),
         seed: seed(config.seed, "reward"),
-        shards: setting.shards,
+        shards: setting.cut(),
     };
     let crew = setting.crew();
     let mut model = crew.install(|| train(&trunk, &task, &crew, &recorder.emitter(), recorder))?;

@@ -102,7 +102,7 @@ fn advantages(
     let models = [setting.trained(policy, Some(&reference))?, reference, value];
     let ppo: ppo::Config = serde_json::from_value(policy.manifest.config.clone()).context("config of a policy")?;
     let special = Special { pad: tokenizer.pad(), eos: tokenizer.eos() };
-    Ok(crew.install(|| crate::ppo::advantages(&models, row, rewards, (&ppo.ppo, ppo.kl_coef), special, crew)))
+    Ok(crew.install(|| crate::ppo::advantages(&models, row, rewards, (&ppo.ppo, ppo.kl_coef), special)))
 }
 
 /// Held-out originals of edits.

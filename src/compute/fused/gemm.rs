@@ -1,7 +1,7 @@
 //! Products of matrices that stand somewhere in a slice, by the `gemm` crate, on the calling thread; of few rows and a large
 //! matrix on all threads of its pool.
 //!
-//! The only unsafe code of the crate: `gemm` takes pointers and strides. Both are checked here against the slices.
+//! The only unsafe code of the library: `gemm` takes pointers and strides. Both are checked here against the slices.
 #![allow(unsafe_code)]
 
 use gemm::Parallelism;
@@ -100,15 +100,19 @@ pub fn product(a: Matrix, b: Matrix) -> Vec<f32> {
 const FEW: usize = 16;
 const LARGE: usize = 1 << 18;
 
-/// Columns that one thread of the pool works on at a time; how many threads there are changes no number.
-const PANEL: usize = 256;
+/// Columns that one thread of the pool works on at a time, of a matrix with `n`: long enough for memory to be read in order,
+/// short enough for the results to stay near. How many threads there are changes nothing.
+fn panel_of(n: usize) -> usize {
+    (n / 4).clamp(256, 512)
+}
 
 /// [`product`] of few rows and a large matrix, both by rows, shared among the threads of the pool that it is called in.
 fn by_panels(a: Matrix, b: Matrix) -> Vec<f32> {
     let ([m, k], n) = (a.shape, b.shape[1]);
-    let starts: Vec<usize> = (0..n).step_by(PANEL).collect();
+    let width = panel_of(n);
+    let starts: Vec<usize> = (0..n).step_by(width).collect();
     let panel = |&start: &usize| {
-        let columns = PANEL.min(n - start);
+        let columns = width.min(n - start);
         let mut out = vec![0.0; m * columns];
         let x = Rows { data: a.data, columns: k, stride: a.strides[0].max(k) };
         rows::few_rows(x, Rows { data: &b.data[start..], columns, stride: b.strides[0].max(n) }, &mut out);

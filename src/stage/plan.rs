@@ -13,8 +13,8 @@ use super::judging::keyed;
 use super::merge::merge;
 use super::node::{Plan, Stage};
 use super::policy::Setting;
-use super::{data, edits, judgements, labels, ppo, preferences, report, responses, reward, sft, tokenizer};
-use crate::judge::{self, Judge};
+use super::{data, edits, judgements, labels, ppo, preferences, report, responses, sft, tokenizer};
+use crate::judge::Judge;
 use crate::model::checkpoint;
 use crate::ppo::Credit;
 use crate::recipe::{self, Experiment, Method, Recipe, Run, Start, Variant};
@@ -188,41 +188,6 @@ impl Planner<'_> {
     /// Whether networks are adapters of the reference, which has to be there wherever one is read.
     fn adapts(&self) -> bool {
         self.recipe.policy.as_ref().is_some_and(|start| start.lora.is_some())
-    }
-
-    /// The judge's own reward model.
-    fn judge(&mut self, reference: Reference, budget: usize) -> Option<usize> {
-        let judge::RewardModel { kind, held_out } = self.recipe.judge.reward_model.clone()?;
-        let at = format!("budget={budget}/seed={}", reference.seed);
-        let label = format!("reward/judge/{at}");
-        let all = self.annotations(reference, Round { policy: reference.policy, budget, skip: 0, at });
-        Some(self.reward(&kind, &[all], label, held_out, &[]))
-    }
-
-    /// A reward model that learns from `rounds` of annotation, and from `more` labels of theirs.
-    fn reward(
-        &mut self,
-        kind: &Kind,
-        rounds: &[Annotations],
-        label: String,
-        held_out: bool,
-        more: &[(String, usize)],
-    ) -> usize {
-        let reference = rounds[0].reference;
-        let config = reward::Config {
-            reward: self.recipe.reward.clone(),
-            kind: kind.clone(),
-            seed: reference.seed,
-            setting: self.setting.clone(),
-            held_out,
-        };
-        let mut from =
-            vec![("reference".to_owned(), reference.policy), ("reference_responses".to_owned(), reference.responses)];
-        from.extend(in_rounds("preferences", rounds.iter().map(|round| round.preferences)));
-        from.extend(in_rounds("labels", rounds.iter().map(|round| round.labels)));
-        from.extend(more.iter().cloned());
-        let from: Vec<(&str, usize)> = from.iter().map(|(role, node)| (role.as_str(), *node)).collect();
-        self.push(Stage::Reward, reward::VERSION, label, &config, &from)
     }
 
     /// A variant at one KL coefficient: annotations, reward model and policy, round by round.

@@ -39,7 +39,8 @@ fn policy() -> Model {
 
 fn samples(model: &Model, prompts: &[Vec<u32>], seed: u64) -> Vec<Vec<u32>> {
     let rows: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-    sample(model, &rows, SPECIAL, Sampling::plain(1.0, 6), seed, &Crew::new(1), &|_| ())
+    let sampled = sample(model, &rows, SPECIAL, Sampling::plain(1.0, 6), seed, &Crew::new(1), &|_| ());
+    sampled.into_iter().map(|response| response.ids).collect()
 }
 
 fn prompts(count: u32) -> Vec<Vec<u32>> {

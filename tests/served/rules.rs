@@ -23,7 +23,10 @@ pub fn decide(seen: &Seen) -> Reply {
         ("[Start of assistant B's answer]\n", "\n[End of assistant B's answer]"),
     ];
     if let Some([prompt, a, b]) = parts(question, pair) {
-        let verdict = match lead(prompt, a, b) {
+        // With a revised answer before it, it counts without a mistake.
+        let careful = question.contains("[A revised answer, for reference]");
+        let lead = if careful { Some(faults(prompt, b) - faults(prompt, a)) } else { lead(prompt, a, b) };
+        let verdict = match lead {
             None => return Reply::says("I had rather not say."),
             Some(lead) if lead > 0 => "[[A]]",
             Some(lead) if lead < 0 => "[[B]]",

@@ -31,6 +31,8 @@ pub mod reward;
 
 pub mod ppo;
 
+pub mod dpo;
+
 pub mod judge;
 
 pub mod eval;

@@ -140,6 +140,12 @@ written!(
     }
 );
 
+impl Serialize for Memory {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}M", self.0))
+    }
+}
+
 impl Memory {
     /// Mebibytes.
     #[must_use]
@@ -164,6 +170,19 @@ impl Line {
     }
 }
 
+/// Seconds as a person says them.
+#[must_use]
+pub fn duration(seconds: f64) -> String {
+    if seconds < 59.95 {
+        return format!("{seconds:.1} s");
+    }
+    let whole = std::time::Duration::try_from_secs_f64(seconds.round()).map_or(0, |duration| duration.as_secs());
+    match whole {
+        0..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
 /// A whole number above zero with one of `units`, in the smallest of them.
 fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let (number, size) = units.iter().find_map(|(unit, size)| Some((text.strip_suffix(unit)?, size)))?;
@@ -185,5 +204,11 @@ mod tests {
             assert_eq!(memory(text), Err(format!("expected a size such as `512M` or `4G`, found `{text}`")));
         }
         assert!("a\nb".parse::<Line>().is_err());
+    }
+
+    #[test]
+    fn durations_have_the_unit_that_fits() {
+        let said: Vec<_> = [0.04, 9.96, 59.96, 61.2, 3599.6, 7260.0].into_iter().map(duration).collect();
+        assert_eq!(said, ["0.0 s", "10.0 s", "1 min 00 s", "1 min 01 s", "1 h 00 min", "2 h 01 min"]);
     }
 }

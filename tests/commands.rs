@@ -333,7 +333,7 @@ fn the_benchmark_reports_every_part() {
     // 2 * 12 * 8 for embedding and output, 4 * 8 * 8 + 3 * 8 * 16 + 2 * 8 for the layer, 8 for the last norm.
     assert_eq!(report["parameters"], 856);
     let phases = report["parts"]["ppo"]["phases_s"].as_object().unwrap();
-    for phase in ["rollout", "policy_logprobs", "reference_logprobs", "rewards", "values", "gae", "update"] {
+    for phase in ["rollout", "reference_logprobs", "rewards", "values", "gae", "update"] {
         assert!(phases.contains_key(phase), "{phase}");
     }
     let checks = &report["parts"];
@@ -363,4 +363,20 @@ fn the_benchmark_does_the_parts_asked_for_and_refuses_what_does_not_divide() {
         assert_eq!(output.status.code(), Some(2));
         assert!(text(&output.stderr).contains(message), "{}", text(&output.stderr));
     }
+}
+
+#[test]
+fn gradient_checkpointing_takes_less_memory_for_the_same_losses() {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let deep = ["bench", "--layers", "16", "--batch", "16", "--parts", "sft", "--reps", "1", "--json"];
+    let measured = |more: &[&str]| {
+        let output = command(dir, &[&deep[..], more].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let loss = report["parts"]["sft"]["checks"]["last_loss"].as_f64().unwrap();
+        (report["peak_memory_bytes"].as_f64().unwrap(), loss)
+    };
+    let ((kept, loss), (again, same)) = (measured(&[]), measured(&["--gradient-checkpointing"]));
+    assert!(again < 0.7 * kept, "{again} bytes instead of {kept}");
+    assert!((loss - same).abs() < 1e-4, "{loss} and {same}");
 }

@@ -94,3 +94,37 @@ fn a_whole_experiment_runs_on_every_device_and_again_to_the_same_bytes() {
         tiny::assert_same(&results(&first), &results(&again));
     }
 }
+
+#[test]
+fn replicas_share_the_work_and_change_no_result() {
+    let lab = Lab::new();
+    let run = |change: &str, store: &str| {
+        lab.said(&["run", "tiny.toml", "--set", change, "--store", store]).fine();
+        let mut found = results(&lab.path(store));
+        // The report shows the recipe.
+        found.retain(|name, _| !name.starts_with("report"));
+        found
+    };
+    let one = run("replicas=1", "one");
+    tiny::assert_same(&one, &run("replicas=3", "three"));
+    tiny::assert_same(&one, &run("devices=['flex']", "listed"));
+}
+
+#[test]
+fn devices_of_a_list_are_of_one_kind_and_differ() {
+    let lab = Lab::new();
+    for (changes, expected) in [
+        (&["devices=['cuda:0', 'rocm:0']"][..], "expected `devices` of one kind"),
+        (&["devices=['cuda:0', 'cuda:0']"], "`devices` names `cuda:0` twice"),
+        (&["device='flex'", "devices=['cuda:0', 'cuda:1']"], "`device` and `devices` are both given"),
+        (&["devices=['cuda:0', 'cuda:1']"], "--features cuda"),
+        (&["replicas=0"], "replicas"),
+        (&["replicas='all'"], "`auto` or a whole number of at least 1"),
+    ] {
+        let sets = changes.iter().flat_map(|change| ["--set", change]);
+        let arguments: Vec<&str> = ["run", "tiny.toml"].into_iter().chain(sets).collect();
+        let said = lab.said(&arguments);
+        assert_ne!(said.code, Some(0), "{changes:?}");
+        assert!(said.err.contains(expected) && !said.err.contains("panicked"), "{changes:?}: {}", said.err);
+    }
+}

@@ -94,6 +94,23 @@ fn every_passing_failure_is_tried_again() {
 }
 
 #[test]
+fn a_lost_answer_is_asked_for_under_the_same_key_and_a_broken_one_under_another() {
+    let failures =
+        [Reply::status(500), Reply::Cut, Reply::Malformed, Reply::status(429), Reply::Silence(Duration::ZERO)];
+    let server = Server::start(move |seen| failures.get(seen.number).cloned().unwrap_or_else(|| echo(seen)));
+    let folder = tempfile::tempdir().unwrap();
+    texts(&client(&config(&server, json!({})), folder.path()), &questions(2)).unwrap();
+    let keys: Vec<String> = server.seen().into_iter().map(|seen| seen.idempotency_key.unwrap()).collect();
+    let key = &keys[0];
+    let after = |broken: usize| format!("{key}-{broken}");
+    assert_eq!(keys[1..6], [after(1), after(1), after(2), after(2), after(2)]);
+    assert!(
+        key.len() >= 32 && keys.len() == 7 && !keys[6].starts_with(key),
+        "another request has another key: {keys:?}"
+    );
+}
+
+#[test]
 fn a_silent_endpoint_is_given_up_and_asked_again() {
     let server = Server::start(|seen| match seen.number {
         0 => Reply::Silence(Duration::from_secs(20)),

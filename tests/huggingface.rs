@@ -149,7 +149,7 @@ fn greedy_continuations_agree_with_and_without_a_stop() {
             let prompt: Vec<u32> = get(&greedy["prompt_ids"]);
             let special = Special { pad: 0, eos: u32::MAX };
             let found = sample(&fixture.model, &[&prompt], special, sampling, 0, &crew, &|_| ());
-            assert_eq!(found[0], get::<Vec<u32>>(&greedy["new_ids"]), "{}", fixture.name);
+            assert_eq!(found[0].ids, get::<Vec<u32>>(&greedy["new_ids"]), "{}", fixture.name);
         }
         let stop = &fixture.expected["greedy_stop"];
         let special = Special { pad: get(&stop["pad_id"]), eos: get(&stop["stop_id"]) };
@@ -163,7 +163,7 @@ fn greedy_continuations_agree_with_and_without_a_stop() {
         let found = sample(&fixture.model, &rows, special, sampling, 0, &crew, &|_| ());
         for (found, expected) in found.iter().zip(get::<Vec<Vec<u32>>>(&stop["new_ids"])) {
             let end = expected.iter().position(|&id| id == special.eos).map_or(expected.len(), |end| end + 1);
-            assert_eq!(*found, expected[..end], "{}", fixture.name);
+            assert_eq!(found.ids, expected[..end], "{}", fixture.name);
         }
     }
 }

@@ -11,16 +11,14 @@ use runner::stage::node::{Node, Stage};
 use runner::stage::plan_recipe;
 use serde_json::{Value, json};
 
-/// What can change no result: names, prose, and what the report alone computes.
-const REPORT_ONLY: [&str; 8] = [
+/// What can change no result: names, prose, how many share the work, and what the report alone computes.
+const REPORT_ONLY: [&str; 6] = [
     "description",
     "evaluation.bootstrap_samples",
     "evaluation.confidence",
     "evaluation.difference",
     "evaluation.power",
-    "variants.0.name",
-    "variants.1.name",
-    "variants.2.name",
+    "replicas",
 ];
 
 /// What changes no result, the report included: how often training saves.
@@ -29,7 +27,7 @@ const IN_NO_KEY: [&str; 3] = ["checkpoints.every_minutes", "checkpoints.every_st
 /// Words and tables that may stand where a recipe has a choice; whichever the recipe takes is tried.
 fn choices() -> Vec<Value> {
     let words = ["k2", "adaptive", "sequence_mean", "word", "edits", "preferences", "pairwise_sum", "sum", "per_token"];
-    let more = ["end_of_sequence", "qa_feedback", "world", "libtorch", "Cargo.toml"];
+    let more = ["end_of_sequence", "qa_feedback", "world", "libtorch", "Cargo.toml", "96M"];
     let tables = [
         json!({ "byte_level_bpe": { "vocab_size": 300 } }),
         json!({ "simulated": { "notice_rate": 0.5, "label_noise": 0.0 } }),
@@ -85,6 +83,7 @@ struct Unread {
     /// Those that change nothing.
     silent: BTreeSet<String>,
     tried: usize,
+    variants: usize,
 }
 
 fn unread(path: &str, overrides: &[String]) -> Unread {
@@ -92,7 +91,12 @@ fn unread(path: &str, overrides: &[String]) -> Unread {
     let (written, before) = (serde_json::to_value(&recipe).unwrap(), keys(&recipe).unwrap());
     let mut pointers = Vec::new();
     leaves(&written, "", &mut pointers);
-    let mut unread = Unread { reported: BTreeSet::new(), silent: BTreeSet::new(), tried: pointers.len() };
+    let mut unread = Unread {
+        reported: BTreeSet::new(),
+        silent: BTreeSet::new(),
+        tried: pointers.len(),
+        variants: recipe.variants.len(),
+    };
     for pointer in &pointers {
         let after = others(written.pointer(pointer).unwrap()).into_iter().filter_map(|other| {
             let mut value = written.clone();
@@ -116,13 +120,18 @@ fn unread(path: &str, overrides: &[String]) -> Unread {
 #[test]
 fn every_key_changes_a_stage_or_is_known_not_to() {
     let known = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+    let named = |variants: usize| (0..variants).map(|i| format!("variants.{i}.name")).collect::<BTreeSet<String>>();
     // A table with nothing but defaults is not written out.
-    let saving = "checkpoints.every_steps=7".to_owned();
-    let qa = [saving.clone(), "dataset.path=datasets/README.md".to_owned()];
-    for (path, overrides) in [("recipes/finegrained.toml", &[saving][..]), ("recipes/qa_feedback.toml", &qa)] {
-        let Unread { reported, silent, tried } = unread(path, overrides);
+    let own = ["checkpoints.every_steps=7", "replicas=3", "shard_memory='64M'", "gradient_checkpointing=true"]
+        .map(str::to_owned);
+    let qa = [&own[..], &["dataset.path=datasets/README.md".to_owned()]].concat();
+    for (path, overrides) in
+        [("recipes/finegrained.toml", &own[..]), ("recipes/baselines.toml", &own), ("recipes/qa_feedback.toml", &qa)]
+    {
+        let Unread { reported, silent, tried, variants } = unread(path, overrides);
         assert!(tried > 60, "{path}: only {tried} keys were tried");
-        assert_eq!(reported, known(&REPORT_ONLY), "{path}: keys that change the report only (left), known to (right)");
+        let expected = &known(&REPORT_ONLY) | &named(variants);
+        assert_eq!(reported, expected, "{path}: keys that change the report only (left), known to (right)");
         assert_eq!(silent, known(&IN_NO_KEY), "{path}: keys that change nothing (left), keys known to (right)");
     }
 }

@@ -1,7 +1,7 @@
 //! Language models as annotators, against an endpoint that answers as a test wants and misbehaves now and then: whole runs,
-//! checks and second questions, what is kept after a failure, and a small checkpoint behind `transformers serve`.
+//! checks and second questions, and what is kept after a failure. `tests/transformers_serve.rs` asks a real server.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that panics is a test that fails")]
+#![allow(clippy::unwrap_used, reason = "a test that panics is a test that fails")]
 
 mod served;
 #[allow(dead_code, reason = "every test uses a part")]
@@ -9,12 +9,8 @@ mod tiny;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use served::{Reply, Seen, Server};
 use tiny::Lab;
 
@@ -236,82 +232,4 @@ fn a_changed_question_asks_again_and_a_bad_one_is_named() {
     assert!(said.err.contains("cannot read `") && said.err.contains("edit.jinja"), "{}", said.err);
     let said = lab.said(&["check", "llm.toml", "--set", "edits={simulated={}}"]);
     assert!(said.err.contains("`[edits.simulated]` needs `[preferences.simulated]`"), "{}", said.err);
-}
-
-/// A server process that ends with the test.
-struct Serving(Child);
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A checkpoint folder of `transformers` that can be talked to, and the program that serves it; said where one is missing.
-fn servable() -> Option<(PathBuf, PathBuf)> {
-    let fixtures = std::env::var_os("RUNNER_FIXTURES")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures"), PathBuf::from);
-    let checkpoint = fixtures.join("hf/qwen2");
-    let Some(environment) = std::env::var_os("RUNNER_PYTHON_ENV") else {
-        eprintln!("skipped: RUNNER_PYTHON_ENV names no environment with `transformers serve`");
-        return None;
-    };
-    let program = Path::new(&environment).join("bin/transformers");
-    for path in [&checkpoint, &program] {
-        if !path.exists() {
-            eprintln!("skipped: `{}` is not there", path.display());
-            return None;
-        }
-    }
-    Some((checkpoint, program))
-}
-
-#[test]
-fn a_small_checkpoint_behind_transformers_serve_edits() {
-    let Some((checkpoint, program)) = servable() else { return };
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    let command = &mut Command::new(program);
-    let arguments = ["serve", "--host", "127.0.0.1", "--port", &port.to_string(), "--device", "cpu"];
-    let child = command.args(arguments).env("HF_HUB_OFFLINE", "1").stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let mut serving = Serving(child.unwrap());
-    let begun = Instant::now();
-    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-        assert!(begun.elapsed() < Duration::from_mins(3), "the server does not listen");
-        assert!(serving.0.try_wait().unwrap().is_none(), "the server ended");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    let lab = Lab::new();
-    let endpoint = json!({
-        "base_url": format!("http://127.0.0.1:{port}/v1"),
-        "model": checkpoint.canonicalize().unwrap(),
-        "max_tokens": 12,
-    });
-    let endpoint = format!("endpoint={{base_url={},model={},max_tokens=12}}", endpoint["base_url"], endpoint["model"]);
-    let base = fs::read_to_string(lab.path("tiny.toml")).unwrap();
-    lab.write("tiny.toml", &base.replace("[edits.simulated]\n", ""));
-    // What so small a model says is nonsense: only what is empty, identical or cut off is refused.
-    let edits = format!("edits={{llm={{{endpoint},max_share=1.0,attempts=2}}}}");
-    let said = lab.said(&[
-        "run",
-        "tiny.toml",
-        "--set",
-        "budgets=[6]",
-        "--set",
-        "dataset.validation_prompts=2",
-        "--set",
-        &edits,
-    ]);
-    let account =
-        tiny::files(&lab.path(".runner/results/edits")).into_iter().find(|file| file.ends_with("annotator.json"));
-    let account = account.unwrap_or_else(|| panic!("no account: {}", said.err));
-    let account: Value =
-        serde_json::from_str(&fs::read_to_string(lab.path(".runner/results/edits").join(account)).unwrap()).unwrap();
-    assert_eq!(account["model"], checkpoint.canonicalize().unwrap().to_str().unwrap());
-    let number = |key: &str| account[key].as_u64().unwrap();
-    assert!(number("asked") > 0 && number("accepted") + number("flagged") == number("asked"), "{account}");
-    assert!(!account["examples"].as_array().unwrap().is_empty(), "{account}");
-    // Nothing usable is an end with a reason, anything usable a report.
-    let edited = number("accepted") - number("good");
-    assert!(said.code == Some(i32::from(edited == 0)), "{edited} edits: {}", said.err);
 }

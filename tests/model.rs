@@ -222,7 +222,7 @@ fn cached_decoding_is_the_full_pass_at_every_step() {
     let mut cache = model.cache(n, q + 4);
     let hidden = model.extend(&batch.ids, &batch.positions, &batch.attention_bias, &mut cache);
     let mut logits = model.project(hidden.narrow(1, q - 1, 1));
-    let mut real: Vec<Vec<bool>> = batch.real.chunks(q).map(<[bool]>::to_vec).collect();
+    let starts: Vec<usize> = rows.iter().map(|row| q - row.prompt.len()).collect();
     for step in 0..4 {
         let all = widen(&host(&expected.clone().narrow(1, step, 1)));
         close(&host(&logits), &all, 1e-5, &format!("logits at step {step}"));
@@ -232,10 +232,7 @@ fn cached_decoding_is_the_full_pass_at_every_step() {
         };
         let ids = column(responses.iter().map(|response| response[step] as usize).collect());
         let positions = column(rows.iter().map(|row| row.prompt.len() + step).collect());
-        for row in &mut real {
-            row.push(true);
-        }
-        let bias = cached_bias(&real, cache.columns + 1, &device());
+        let bias = cached_bias(&starts, cache.columns + 1, &device());
         logits = model.project(model.extend(&ids, &positions, &bias, &mut cache));
     }
 }
@@ -247,7 +244,8 @@ fn prompts(count: u32) -> Vec<Vec<u32>> {
 
 fn draw(model: &Model, prompts: &[Vec<u32>], sampling: Sampling, crew: usize) -> Vec<Vec<u32>> {
     let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-    sample(model, &prompts, SPECIAL, sampling, 11, &Crew::new(crew), &|_| ())
+    let sampled = sample(model, &prompts, SPECIAL, sampling, 11, &Crew::new(crew), &|_| ());
+    sampled.into_iter().map(|sampled| sampled.ids).collect()
 }
 
 #[test]
@@ -291,6 +289,38 @@ fn a_sample_depends_on_its_prompt_and_place_only() {
         assert_eq!(changed[i], all[i], "row {i} in a batch with longer prompts");
     }
     assert_ne!(changed, all);
+}
+
+#[test]
+fn a_long_list_of_prompts_is_answered_as_each_prompt_alone() {
+    let model = language_model(8, 3.0);
+    // Some prompts several times, so that they are read once, and more than fit into one batch.
+    let prompts: Vec<Vec<u32>> = prompts(40).into_iter().cycle().take(170).collect();
+    let plain = Sampling::plain(1.0, 11);
+    let all = draw(&model, &prompts, plain, 2);
+    let lengths: BTreeSet<usize> = all.iter().map(Vec::len).collect();
+    assert!(lengths.len() > 3, "rows end at different steps: {lengths:?}");
+    // Row by row: one whose number is that of its stream, behind others that share none of its batch.
+    for i in [0, 1, 63, 64, 99, 128, 169] {
+        let alone: Vec<Vec<u32>> = (0..=i).map(|row| if row == i { prompts[i].clone() } else { vec![2] }).collect();
+        assert_eq!(draw(&model, &alone, plain, 1)[i], all[i], "row {i}");
+    }
+}
+
+#[test]
+fn log_probabilities_kept_while_sampling_are_those_of_the_training_pass() {
+    let model = language_model(9, 2.0);
+    let prompts = prompts(90);
+    let rows: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+    for temperature in [1.0, 0.7] {
+        let sampling = Sampling { top_k: Some(9), ..Sampling::plain(temperature, 9) };
+        for (sampled, prompt) in sample(&model, &rows, SPECIAL, sampling, 3, &Crew::new(2), &|_| ()).iter().zip(&rows) {
+            let batch = Batch::new(&[Pair { prompt, response: &sampled.ids }], SPECIAL.pad, &device());
+            let expected = widen(&host(&model.log_probs(&batch, temperature)));
+            let found: Vec<f32> = sampled.log_probs.iter().map(|&x| x as f32).collect();
+            close(&found, &expected, 1e-5, "log-probabilities");
+        }
+    }
 }
 
 /// Pearson's statistic of `found` against `expected` probabilities, over the tokens that may occur.

@@ -192,7 +192,7 @@ fn learn(kind: &Kind, examples: Examples) -> (RewardModel, Vec<f64>) {
     let config: reward::Config = table(json!({
         "epochs": 20, "batch_size": 32, "optimizer": { "learning_rate": 1e-2, "final_learning_rate": 0.1 },
     }));
-    let task = Task { config: &config, kind, examples, pad: SPECIAL.pad, seed: 5, shards: 2 };
+    let task = Task { config: &config, kind, examples, pad: SPECIAL.pad, seed: 5, shards: 2.into() };
     let memory = Memory::default();
     let emitter = Emitter::new("reward", &memory);
     let model = train(&language_model(1, 1.0), &task, &Crew::new(1), &emitter, &Nowhere).unwrap();
@@ -271,7 +271,7 @@ fn error_spans_teach_which_spans_have_an_error() {
     let examples = Examples::Marked(&examples);
     let config: reward::Config = table(json!({ "epochs": 1, "batch_size": 1, "optimizer": { "learning_rate": 1e-2 } }));
     let kind = table(json!({ "tppo": {} }));
-    let task = Task { config: &config, kind: &kind, examples, pad: SPECIAL.pad, seed: 5, shards: 2 };
+    let task = Task { config: &config, kind: &kind, examples, pad: SPECIAL.pad, seed: 5, shards: 2.into() };
     let memory = Memory::default();
     let emitter = Emitter::new("reward", &memory);
     let error = train(&language_model(1, 1.0), &task, &Crew::new(1), &emitter, &Nowhere).unwrap_err();

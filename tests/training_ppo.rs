@@ -97,7 +97,7 @@ impl Setting {
             special: SPECIAL,
             max_response: 8,
             seed: 3,
-            shards: 2,
+            shards: 2.into(),
         };
         train(&language_model(1, 0.5), &task, &Crew::new(1), &Emitter::new("ppo", memory), checkpoints)
     }

@@ -145,7 +145,7 @@ fn families_and_configurations_give_the_numbers_of_transformers() {
         let (stops, sampling) = (Stops { pad: 0, ends: &[2] }, Sampling::plain(0.0, 16));
         let found = sample_until(&model, &rows, stops, sampling, 0, &Crew::new(1), &|_| ());
         for (found, case) in found.iter().zip(&greedy) {
-            assert_eq!(found, &get::<Vec<u32>>(&case["ids"]), "{name}");
+            assert_eq!(found.ids, get::<Vec<u32>>(&case["ids"]), "{name}");
         }
         let adapted = with_adapters(&model, &config, dir);
         let folder = root.path().join(format!("adapters/{name}"));

@@ -236,6 +236,9 @@ fn odd_files_are_read_as_alpaca_eval_reads_them() {
         let found = one(text);
         assert_eq!(found, expected, "{text}");
     }
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut packed, br#"[{"preference": 1}, {"preference": 2}]"#).unwrap();
+    assert_eq!(one(packed.finish().unwrap()), expected);
     let single = one(r#"[{"preference": 2, "output_2": "größe"}]"#);
     assert_eq!((&single["standard_error"], &single["avg_length"]), (&Value::Null, &json!(5)));
 }

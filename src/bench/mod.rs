@@ -122,6 +122,12 @@ impl Bench {
         Self { crew: Crew::new(settings.threads.get()), settings, model }
     }
 
+    /// The same work; if `recomputes`, with gradient checkpointing.
+    #[must_use]
+    pub fn recomputing(self, recomputes: bool) -> Self {
+        Self { crew: self.crew.recomputing(recomputes), ..self }
+    }
+
     /// Numbers in the language model's weights.
     #[must_use]
     pub fn parameters(&self) -> usize {

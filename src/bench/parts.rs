@@ -48,7 +48,7 @@ impl Bench {
                 let nll = model.log_probs(&batch, 1.0).neg() * batch.response_mask;
                 Share { loss: nll.sum() / tokens as f64, sums: [] }
             });
-            learner.update(outcome.gradients, rate);
+            learner.update(outcome.gradients, rate, &self.crew);
             losses.push(outcome.loss);
         });
         Measured::new(seconds, tokens, [("first_loss", losses[0]), ("last_loss", losses[losses.len() - 1])])
@@ -71,7 +71,7 @@ impl Bench {
                     (scores.clone().narrow(0, 0, shard.len()), scores.narrow(0, shard.len(), shard.len()));
                 Share { loss: bradley_terry(chosen, rejected, 0.0, pairs.len()), sums: [] }
             });
-            learner.update(outcome.gradients, rate);
+            learner.update(outcome.gradients, rate, &self.crew);
             losses.push(outcome.loss);
         });
         let tokens = 2 * pairs.len() * length;
@@ -104,7 +104,7 @@ impl Bench {
         let mut sampled = 0;
         let seconds = timed(1, self.settings.reps, || {
             let responses = sample(&self.model, &prompts, SPECIAL, sampling, self.settings.seed, &self.crew, &|_| ());
-            sampled = responses.iter().map(Vec::len).sum();
+            sampled = responses.iter().map(|response| response.ids.len()).sum();
         });
         Measured::new(seconds, sampled, [])
     }

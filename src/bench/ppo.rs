@@ -2,7 +2,7 @@
 //! architecture.
 //!
 //! It differs from the trainer's where the peers' work does: policy and value take every step together, nothing is
-//! clipped, the advantages' variance divides by n - 1.
+//! clipped, the advantages' variance divides by n - 1. As the trainer does, it keeps the log-probabilities it sampled with.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -115,14 +115,12 @@ impl Run<'_> {
         let sampled = sample(policy, &prompts, SPECIAL, sampling, seed, crew, &|_| ());
         phases.mark("rollout");
         let pairs: Vec<Pair> =
-            prompts.iter().zip(&sampled).map(|(prompt, response)| Pair { prompt, response }).collect();
+            prompts.iter().zip(&sampled).map(|(prompt, sampled)| Pair { prompt, response: &sampled.ids }).collect();
         let batches =
-            crew.map(&split(&pairs, settings.threads.get()), |rows| Batch::new(rows, SPECIAL.pad, &policy.device()));
+            crew.map(split(&pairs, settings.threads.get()), |rows| Batch::new(rows, SPECIAL.pad, &policy.device()));
         let pass = |outputs: &(dyn Fn(&Batch) -> Tensor<2> + Sync)| -> Vec<Vec<f64>> {
             crew.map(&batches, |batch| ragged(&outputs(batch), &batch.lengths)).into_iter().flatten().collect()
         };
-        let old = pass(&|batch| policy.log_probs(batch, 1.0));
-        phases.mark("policy_logprobs");
         let reference = pass(&|batch| self.bench.model.log_probs(batch, 1.0));
         phases.mark("reference_logprobs");
         let rewards = pass(&|batch| column(self.reward.at_response(batch)));
@@ -132,12 +130,13 @@ impl Run<'_> {
         let mut rows: Vec<Row> = Vec::with_capacity(pairs.len());
         let mut advantages = Vec::with_capacity(pairs.len());
         for (i, pair) in pairs.iter().enumerate() {
-            let kl = old[i].iter().zip(&reference[i]).map(|(new, frozen)| new - frozen);
+            let old = &sampled[i].log_probs;
+            let kl = old.iter().zip(&reference[i]).map(|(new, frozen)| new - frozen);
             let shaped: Vec<f64> = rewards[i].iter().zip(kl).map(|(reward, kl)| reward - KL_COEF * kl).collect();
             let (advantage, returns) = gae(&shaped, &values[i], 1.0, LAMBDA);
             advantages.push(advantage);
             let ids = [pair.prompt, pair.response].concat();
-            rows.push(Row { ids, old: old[i].clone(), values: values[i].clone(), advantages: Vec::new(), returns });
+            rows.push(Row { ids, old: old.clone(), values: values[i].clone(), advantages: Vec::new(), returns });
         }
         whiten(&mut advantages, WHITENING);
         for (row, advantages) in rows.iter_mut().zip(advantages) {
@@ -184,8 +183,8 @@ impl Run<'_> {
             let (loss, _) = policy_loss(new, old, advantages, &batch.response_mask, weights, clip);
             Share { loss, sums: [] }
         });
-        self.value.update(critic.gradients, RATE);
-        self.policy.update(actor.gradients, RATE);
+        self.value.update(critic.gradients, RATE, crew);
+        self.policy.update(actor.gradients, RATE, crew);
         (actor.loss, critic.loss / VALUE_COEF)
     }
 

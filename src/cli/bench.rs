@@ -27,6 +27,9 @@ pub(super) struct BenchArgs {
     /// As the recipe's `device`
     #[arg(long, default_value = "auto")]
     device: DeviceName,
+    /// As the recipe's `gradient_checkpointing`
+    #[arg(long)]
+    gradient_checkpointing: bool,
     /// Write one line of JSON
     #[arg(long)]
     json: bool,
@@ -110,7 +113,7 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let settings = settings(args);
     let usage = |error: anyhow::Error| Failure::usage(format!("{error:#}"));
     let device = args.device.open().map_err(usage)?;
-    let bench = Bench::new(settings.clone(), &device).map_err(usage)?;
+    let bench = Bench::new(settings.clone(), &device).map_err(usage)?.recomputing(args.gradient_checkpointing);
     let mut measured = Vec::new();
     for (name, part) in args.parts.iter().map(|part| part.part()) {
         note(format!("measuring {name}"));

@@ -9,10 +9,10 @@ use super::output::{self, Failure, note, table};
 use super::rooms::Planned;
 use crate::bench::{Rates, rates};
 use crate::compute::DeviceName;
-use crate::events::duration;
 use crate::stage::estimate::{Amount, Estimate, Shape, Work, estimate};
 use crate::stage::reason::Status;
 use crate::store::Store;
+use crate::units::duration;
 
 /// The speed of a machine that is not at hand.
 #[derive(Clone, Copy)]
@@ -62,7 +62,7 @@ pub(super) fn print(
 ) -> Result<(), Failure> {
     let plan = &planned.plan;
     let estimates = estimate(plan, &planned.experiment, store).map_err(|error| usage(&error))?;
-    let device = planned.experiment.points.first().map_or(DeviceName::Auto, |point| point.recipe.device);
+    let device = planned.experiment.points.first().map_or(DeviceName::Auto, |point| point.recipe.devices()[0]);
     let mut tried = Tried { device, given, rates: Vec::new() };
     let costs = estimates.iter().map(|estimate| tried.cost(estimate)).collect::<Result<Vec<Cost>, Failure>>()?;
     if json {

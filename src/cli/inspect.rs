@@ -10,10 +10,10 @@ use serde_json::json;
 
 use super::output::{self, Failure, ago, now};
 use super::{StoreArgs, runs};
-use crate::events::duration;
 use crate::launch::{Board, Frozen, Standing, Submission, Summary};
 use crate::stage::reason::recall;
 use crate::store::{Artefact, Key, Lookup, Store};
+use crate::units::duration;
 
 /// Fewest digits that name a result.
 const PREFIX: usize = 4;

@@ -55,12 +55,14 @@ pub(super) fn planned(run: Frozen, store: &Store) -> Result<Planned, Failure> {
     Ok(Planned { experiment: run.experiment(store), plan: run.plan, device, warnings: Vec::new() })
 }
 
-/// The device on which the stages of `experiment` compute: where its recipe leaves it open, what it is here.
+/// The devices on which the stages of `experiment` compute: where its recipe leaves it open, what it is here.
 pub(super) fn device(experiment: &Experiment) -> String {
-    experiment.points.first().map_or_else(String::new, |point| match point.recipe.device {
-        DeviceName::Auto => DeviceName::from(point.recipe.device.family()).to_string(),
+    let devices = experiment.points.first().map(|point| point.recipe.devices()).unwrap_or_default();
+    let resolved = devices.into_iter().map(|device| match device {
+        DeviceName::Auto => DeviceName::from(device.family()).to_string(),
         named @ DeviceName::Of(..) => named.to_string(),
-    })
+    });
+    resolved.collect::<Vec<_>>().join(", ")
 }
 
 /// What a local run may use at once; `own` wins over the recipe.

@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 
 use super::output::{self, Failure, note, table};
 use super::{StoreArgs, runs};
-use crate::events::{Plain, Sink, Timed, duration, sparkline};
+use crate::events::{Plain, Sink, Timed, sparkline};
 use crate::launch::{Board, Frozen, StageHistory, Standing, State, Summaries, Summary, Task};
 use crate::store::Store;
+use crate::units::duration;
 
 /// Time between two looks.
 const INTERVAL: Duration = Duration::from_millis(500);

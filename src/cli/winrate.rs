@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, iter};
 
 use clap::{Args, ValueEnum};
+use flate2::read::MultiGzDecoder;
 
 use super::output::{self, Failure, note, table};
 use crate::eval::{
@@ -17,7 +18,7 @@ use crate::eval::{
 
 #[derive(Args)]
 pub(super) struct WinrateArgs {
-    /// Annotations as AlpacaEval writes them: a JSON array or JSON Lines of rows with `preference`; `-` is stdin
+    /// Annotations as AlpacaEval writes them: a JSON array or JSON Lines of rows with `preference`, also gzipped; `-` is stdin
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Weights of AlpacaEval's length-controlled model (CSV, a row for each model); wants `--difficulties`
@@ -257,7 +258,7 @@ fn shown(files: &[PathBuf], results: &[AlpacaEval], controlled: bool) -> String 
     table(&head, &files.iter().zip(results).map(row).collect::<Vec<_>>())
 }
 
-/// The text of a file, without the mark that some programs put before it.
+/// The text of a file, unpacked where it is packed by gzip, without the mark that some programs put before it.
 fn text(path: &Path) -> Result<String, String> {
     let refused = |error: io::Error| format!("cannot read it: {error}");
     let mut bytes = Vec::new();
@@ -265,6 +266,10 @@ fn text(path: &Path) -> Result<String, String> {
         io::stdin().read_to_end(&mut bytes).map_err(refused)?;
     } else {
         bytes = fs::read(path).map_err(refused)?;
+    }
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        let packed = std::mem::take(&mut bytes);
+        MultiGzDecoder::new(packed.as_slice()).read_to_end(&mut bytes).map_err(refused)?;
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         format!("expected UTF-8 text, found other bytes from offset {}", error.utf8_error().valid_up_to())

@@ -8,10 +8,12 @@ mod device;
 mod family;
 pub mod fused;
 mod memory;
+mod replicas;
 mod self_test;
 
 pub use crew::Crew;
 pub use device::DeviceName;
 pub use family::Family;
 pub use memory::{MemoryWatch, peak_memory_bytes};
+pub use replicas::Replicas;
 pub use self_test::self_test;

@@ -143,7 +143,7 @@ impl Client {
             completion: request.max_tokens(&self.config) as u64,
         };
         let promise = self.ledger.promise(conduct, most).map_err(|sentence| self.spent(&sentence))?;
-        let mut outcome = Ok(None);
+        let (mut outcome, mut broken_replies) = (Ok(None), 0);
         for retry in 0..=conduct.max_retries {
             let place = self.answers.gate.enter(conduct.concurrency.get());
             if failed.load(Ordering::Relaxed) {
@@ -154,7 +154,7 @@ impl Client {
                 break;
             }
             self.count(retry);
-            let sent = self.send(sealed);
+            let sent = self.send(sealed, broken_replies);
             drop(place);
             match sent {
                 Ok(answer) => {
@@ -165,7 +165,8 @@ impl Client {
                     outcome = Err(anyhow!("the endpoint refused a request: {message}"));
                     break;
                 }
-                Err(Failure::Passing { message, after }) => {
+                Err(Failure::Passing { message, after, broken }) => {
+                    broken_replies += u32::from(broken);
                     outcome = Err(anyhow!("no answer after {} tries: {message}", retry + 1));
                     if retry == conduct.max_retries {
                         break;
@@ -210,9 +211,10 @@ impl Client {
         usage.money = usage.money.map(|money| money + taken.money(prices));
     }
 
-    /// One try.
-    fn send(&self, sealed: &Sealed) -> Result<Answer, Failure> {
+    /// One try, after so many broken replies.
+    fn send(&self, sealed: &Sealed, broken_replies: u32) -> Result<Answer, Failure> {
         let mut request = self.agent.post(&sealed.url).header("content-type", "application/json");
+        request = request.header("idempotency-key", sealed.idempotency_key(broken_replies));
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
@@ -224,7 +226,7 @@ impl Client {
         if !(200..300).contains(&status) {
             return Err(Failure::of_status(status, retry_after.as_deref(), &body));
         }
-        Answer::parse(&body).map_err(|message| Failure::Passing { message, after: None })
+        Answer::parse(&body).map_err(|message| Failure::Passing { message, after: None, broken: true })
     }
 
     /// An endpoint may repeat the key in what it says of it.

@@ -9,8 +9,9 @@ use super::Conduct;
 /// Why a request has no answer.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It may have one next time; the endpoint may have said when.
-    Passing { message: String, after: Option<Duration> },
+    /// It may have one next time; the endpoint may have said when. `broken` is a reply that failed or makes no sense: a gateway that
+    /// knows the request again would give the same one.
+    Passing { message: String, after: Option<Duration>, broken: bool },
     /// It would fail again.
     Lasting(String),
 }
@@ -23,7 +24,8 @@ impl Failure {
         // An account without money answers with 429 as well, and no waiting fills it.
         let broke = body.contains("insufficient_quota");
         if matches!(status, 408 | 409 | 425 | 429 | 500..=599) && !broke {
-            Self::Passing { message, after: retry_after.and_then(|header| wait_of(header, Utc::now())) }
+            let after = retry_after.and_then(|header| wait_of(header, Utc::now()));
+            Self::Passing { message, after, broken: status >= 500 }
         } else {
             Self::Lasting(message)
         }
@@ -40,7 +42,7 @@ impl Failure {
             | Error::ConnectionFailed
             | Error::Protocol(_)
             | Error::Decompress(..)
-            | Error::ConnectProxyFailed(_) => Self::Passing { message, after: None },
+            | Error::ConnectProxyFailed(_) => Self::Passing { message, after: None, broken: false },
             _ => Self::Lasting(message),
         }
     }

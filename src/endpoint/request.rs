@@ -112,6 +112,13 @@ impl Sealed {
         let key = hasher.finalize().to_hex().to_string();
         Self { url, body, key }
     }
+
+    /// By which an endpoint that knows `Idempotency-Key` [IDEMPOTENCY] recognises the request when it is sent again because its answer
+    /// was lost: by a time-out, a broken connection or a kill. It then computes nothing anew. After a reply that was no answer the
+    /// key is another one, or that reply would come again.
+    pub(super) fn idempotency_key(&self, broken_replies: u32) -> String {
+        if broken_replies == 0 { self.key.clone() } else { format!("{}-{broken_replies}", self.key) }
+    }
 }
 
 #[cfg(test)]

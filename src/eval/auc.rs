@@ -1,5 +1,7 @@
 //! Area under the ROC curve.
 
+use super::ranks::order;
+
 /// Probability that a random member of `positive` exceeds a random member of `negative`, ties counted half [AUC];
 /// none where one side is empty.
 #[must_use]
@@ -9,10 +11,10 @@ pub fn auc(positive: &[f64], negative: &[f64]) -> Option<f64> {
     }
     let mut all: Vec<(f64, bool)> =
         positive.iter().map(|&x| (x, true)).chain(negative.iter().map(|&x| (x, false))).collect();
-    all.sort_by(|a, b| a.0.total_cmp(&b.0));
+    all.sort_by(|a, b| order(a.0, b.0));
     let mut below = 0_usize;
     let mut sum = 0.0;
-    for tied in all.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq()) {
+    for tied in all.chunk_by(|a, b| order(a.0, b.0).is_eq()) {
         let positives = tied.iter().filter(|(_, positive)| *positive).count();
         let negatives = tied.len() - positives;
         sum += positives as f64 * (below as f64 + negatives as f64 / 2.0);
@@ -30,6 +32,7 @@ mod tests {
         assert_eq!(auc(&[2.0, 3.0], &[0.0, 1.0]), Some(1.0));
         assert_eq!(auc(&[0.0, 3.0], &[1.0, 2.0]), Some(0.5));
         assert_eq!(auc(&[1.0], &[1.0]), Some(0.5));
+        assert_eq!(auc(&[0.0], &[-0.0]), Some(0.5));
         assert_eq!(auc(&[], &[1.0]), None);
     }
 }

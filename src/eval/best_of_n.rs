@@ -1,5 +1,7 @@
 //! Best-of-n curves: what the best of n samples by one score is worth by another.
 
+use super::ranks::order;
+
 /// The expected `gold` of the sample with the highest `proxy` among n drawn without replacement from those given, for
 /// n = 1, 2, ... to their number: the unbiased estimator of best-of-n [BEST-OF-N]. Samples of equal proxy share their
 /// gold, as if one of them were picked at random.
@@ -9,10 +11,10 @@
 #[must_use]
 pub fn best_of_n(samples: &[(f64, f64)]) -> Vec<f64> {
     let mut sorted = samples.to_vec();
-    sorted.sort_by(|a, b| b.0.total_cmp(&a.0));
+    sorted.sort_by(|a, b| order(b.0, a.0));
     // From the best down, the gold of each rank; equal proxies have one value.
     let mut gold = Vec::with_capacity(sorted.len());
-    for tied in sorted.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq()) {
+    for tied in sorted.chunk_by(|a, b| order(a.0, b.0).is_eq()) {
         let mean = tied.iter().map(|(_, gold)| gold).sum::<f64>() / tied.len() as f64;
         gold.extend(tied.iter().map(|_| mean));
     }
@@ -63,6 +65,7 @@ mod tests {
             assert!((found[n as usize - 1] - expected).abs() < 1e-12, "n = {n}: expected {expected}, found {found:?}");
         }
         assert!(best_of_n(&[]).is_empty());
+        assert_eq!(best_of_n(&[(0.0, 2.0), (-0.0, 4.0)]), [3.0, 3.0]);
     }
 
     #[test]

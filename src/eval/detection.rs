@@ -1,5 +1,7 @@
 //! How well scores find what they should: F1 at a threshold, average precision. The area under the ROC curve is `auc`'s.
 
+use super::ranks::order;
+
 /// A score and whether what it stands for was to be found.
 pub type Scored = (f64, bool);
 
@@ -70,10 +72,10 @@ struct Threshold {
 /// Every score as a threshold, from the highest.
 fn thresholds(scored: &[Scored]) -> impl Iterator<Item = Threshold> {
     let mut sorted = scored.to_vec();
-    sorted.sort_by(|a, b| b.0.total_cmp(&a.0));
+    sorted.sort_by(|a, b| order(b.0, a.0));
     let mut all = Vec::new();
     let (mut hits, mut found) = (0, 0);
-    for tied in sorted.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq()) {
+    for tied in sorted.chunk_by(|a, b| order(a.0, b.0).is_eq()) {
         let new_hits = tied.iter().filter(|(_, positive)| *positive).count();
         hits += new_hits;
         found += tied.len();

@@ -1,4 +1,11 @@
-//! Rank correlation.
+//! The order of scores, and rank correlation.
+
+use std::cmp::Ordering;
+
+/// The order of numbers: the two zeros are one, which a negated score of zero counts on, and NaN has its place at the ends.
+pub(super) fn order(a: f64, b: f64) -> Ordering {
+    (a + 0.0).total_cmp(&(b + 0.0))
+}
 
 /// Spearman's rank correlation of pairs (x, y), equal values sharing their mean rank [SPEARMAN]; none below three pairs
 /// or where one side has one value only.
@@ -16,11 +23,11 @@ pub fn spearman(pairs: &[[f64; 2]]) -> Option<f64> {
 
 /// Ranks from 1; equal values get the mean of theirs.
 fn ranks(values: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&i, &j| values[i].total_cmp(&values[j]));
+    let mut sorted: Vec<usize> = (0..values.len()).collect();
+    sorted.sort_by(|&i, &j| order(values[i], values[j]));
     let mut ranks = vec![0.0; values.len()];
     let mut below = 0;
-    for tied in order.chunk_by(|&i, &j| values[i].total_cmp(&values[j]).is_eq()) {
+    for tied in sorted.chunk_by(|&i, &j| order(values[i], values[j]).is_eq()) {
         for &i in tied {
             ranks[i] = below as f64 + (tied.len() + 1) as f64 / 2.0;
         }
@@ -44,6 +51,13 @@ mod tests {
         // Ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4: 4.5 / sqrt(4.5 x 5).
         let found = spearman(&[[1.0, 1.0], [2.0, 2.0], [2.0, 3.0], [3.0, 4.0]]).unwrap();
         assert!((found - 0.9_f64.sqrt()).abs() < 1e-12, "{found}");
+    }
+
+    #[test]
+    fn both_zeros_are_one_value() {
+        assert_eq!(spearman(&[[-0.0, 1.0], [0.0, 2.0], [1.0, 3.0]]), spearman(&[[0.0, 1.0], [-0.0, 2.0], [1.0, 3.0]]));
+        assert_eq!(order(-0.0, 0.0), Ordering::Equal);
+        assert_eq!([order(-1.0, 0.0), order(f64::NAN, f64::INFINITY)], [Ordering::Less, Ordering::Greater]);
     }
 
     #[test]

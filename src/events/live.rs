@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::sentence::{duration, sentence};
+use super::sentence::sentence;
 use super::spark::sparkline;
 use super::{Event, Sink};
+use crate::units::duration;
 
 /// Time between two drawings.
 const TICK: Duration = Duration::from_millis(250);

@@ -24,7 +24,6 @@ pub use live::{Listed, Live};
 pub use memory::Memory;
 pub use mlflow::Mlflow;
 pub use plain::Plain;
-pub use sentence::duration;
 pub use spark::sparkline;
 pub use tensorboard::TensorBoard;
 

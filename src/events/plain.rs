@@ -7,8 +7,9 @@ use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::sentence::{duration, sentence};
+use super::sentence::sentence;
 use super::{Event, Sink};
+use crate::units::duration;
 
 /// Time between two lines on the progress of one stage.
 const INTERVAL: Duration = Duration::from_secs(5);

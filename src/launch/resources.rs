@@ -35,6 +35,8 @@ pub fn needs(launch: &Config, stage: Stage) -> Resources {
         Stage::Spans => &stages.spans,
         Stage::Reward => &stages.reward,
         Stage::Ppo => &stages.ppo,
+        Stage::Dpo => &stages.dpo,
+        Stage::BestOfN => &stages.best_of_n,
         Stage::Responses => &stages.responses,
         Stage::Judgements => &stages.judgements,
         Stage::Opinions => &stages.opinions,

@@ -104,12 +104,13 @@ fn causal_bias(real: &[bool], b: usize, t: usize) -> Vec<f32> {
     bias
 }
 
-/// The bias of one new query against `columns` cached keys, `[B, 1, 1, columns]`; `real` is `B * stride`.
+/// The bias of one new query a row against `columns` cached keys, of which a row's own begin at its `starts`:
+/// `[B, 1, 1, columns]`.
 #[must_use]
-pub fn cached_bias(real: &[Vec<bool>], columns: usize, device: &Device) -> Tensor<4> {
-    let bias = real
-        .iter()
-        .flat_map(|row| row[..columns].iter().map(|&ok| if ok { 0.0 } else { MASKED }))
-        .collect::<Vec<f32>>();
-    Tensor::from_data(TensorData::new(bias, [real.len(), 1, 1, columns]), device)
+pub fn cached_bias(starts: &[usize], columns: usize, device: &Device) -> Tensor<4> {
+    let mut bias = vec![0.0; starts.len() * columns];
+    for (row, &start) in bias.chunks_exact_mut(columns).zip(starts) {
+        row[..start].fill(MASKED);
+    }
+    Tensor::from_data(TensorData::new(bias, [starts.len(), 1, 1, columns]), device)
 }

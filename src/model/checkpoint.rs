@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::optim::{self, AdamW};
 use super::{Model, weights};
+use crate::compute::Crew;
 use crate::units::{Count, Positive};
 
 /// The recipe's `[checkpoints]` table: how much a kill may cost. It changes no result and is in no key.
@@ -91,8 +92,8 @@ impl Learner {
     }
 
     /// One clipped AdamW update; returns the gradient's norm before clipping.
-    pub fn update(&mut self, gradients: Vec<burn::tensor::Tensor<2>>, rate: f64) -> f64 {
-        self.optimizer.update(&mut self.model.weights, gradients, rate)
+    pub fn update(&mut self, gradients: Vec<burn::tensor::Tensor<2>>, rate: f64, crew: &Crew) -> f64 {
+        self.optimizer.update(&mut self.model.weights, gradients, rate, crew)
     }
 
     /// Refuses weights that are no numbers: going on from there would be in vain, and a result with them no result.

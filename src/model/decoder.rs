@@ -12,7 +12,7 @@ use rand_distr::{Distribution, Normal};
 use super::adapter::Adapter;
 use super::architecture::{Architecture, Norm, Part, Positions};
 use super::layer::{Cached, Layer, Views, layer_norm};
-use super::{Batch, Config};
+use super::{Batch, Config, recompute};
 use crate::compute::fused::{self, matmul, rms_norm};
 
 /// A decoder with a head.
@@ -108,13 +108,32 @@ impl Model {
     /// Where the weights live.
     #[must_use]
     pub fn device(&self) -> Device {
-        self.trunk()[0].device()
+        self.trunk()[0].device().without_autodiff()
+    }
+
+    /// The same model on another device, if one is given.
+    #[must_use]
+    pub fn on(&self, device: Option<&Device>) -> Self {
+        let Some(device) = device.filter(|&device| *device != self.device()) else { return self.clone() };
+        let moved = |weights: &[Tensor<2>]| weights.iter().map(|w| w.clone().to_device(device)).collect();
+        let mut adapter = self.adapter.clone();
+        if let Some(adapter) = &mut adapter {
+            adapter.base = moved(&adapter.base);
+        }
+        Self { config: self.config.clone(), weights: moved(&self.weights), adapter }
     }
 
     /// The same model with gradients recorded for every weight that is trained.
     #[must_use]
     pub fn tracked(&self) -> Self {
         let weights = self.weights.iter().map(|w| w.clone().autodiff().require_grad()).collect();
+        Self { weights, ..self.clone() }
+    }
+
+    /// The same model without gradients.
+    #[must_use]
+    pub fn untracked(&self) -> Self {
+        let weights = self.weights.iter().map(|w| w.clone().inner()).collect();
         Self { weights, ..self.clone() }
     }
 
@@ -214,21 +233,40 @@ impl Model {
         let ([b, t], config) = (ids.dims(), &self.config);
         let mut x = self.embedded(ids, positions);
         let views = Views::new(config, positions, bias, &self.device());
-        let parts: Vec<Part> = config.layer().into_iter().map(|(part, _)| part).collect();
-        let trunk = self.trunk();
-        let layers = trunk[config.embeddings()..].chunks_exact(parts.len()).take(config.num_hidden_layers);
-        for (index, weights) in layers.enumerate() {
-            let layer = Layer { config, index, parts: &parts, weights, adapter: self.layer_adapter(index) };
-            let cached =
-                cache.as_deref_mut().map(|cache| Cached { columns: cache.columns, layer: &mut cache.layers[index] });
-            x = layer.run(x, views.of(config, index), cached);
+        if cache.is_none() && recompute::is_recording(self) {
+            x = recompute::forward(self, views, x);
+        } else {
+            let parts = self.parts();
+            for layer in self.layers(&parts) {
+                let layers = cache.as_deref_mut();
+                let cached = layers.map(|c| Cached { columns: c.columns, layer: &mut c.layers[layer.index] });
+                x = layer.run(x, views.of(config, layer.index), cached);
+            }
         }
-        let normed = match (config.norm, trunk) {
+        let normed = match (config.norm, self.trunk()) {
             (Norm::Rms, [.., weight]) => rms_norm(x, weight.clone(), config.norm_eps),
             (Norm::Layer, [.., weight, bias]) => layer_norm(x, weight.clone(), bias.clone(), config.norm_eps),
             _ => unreachable!("a model ends in a norm"),
         };
         normed.reshape([b, t, config.hidden_size])
+    }
+
+    /// What every layer has, in order.
+    pub(super) fn parts(&self) -> Vec<Part> {
+        self.config.layer().into_iter().map(|(part, _)| part).collect()
+    }
+
+    /// The layers, which have `parts`.
+    pub(super) fn layers<'a>(&'a self, parts: &'a [Part]) -> impl Iterator<Item = Layer<'a>> {
+        let config = &self.config;
+        let layers = self.trunk()[config.embeddings()..].chunks_exact(parts.len()).take(config.num_hidden_layers);
+        layers.enumerate().map(move |(index, weights)| Layer {
+            config,
+            index,
+            parts,
+            weights,
+            adapter: self.layer_adapter(index),
+        })
     }
 
     fn embedded(&self, ids: &Tensor<2, Int>, positions: &Tensor<2, Int>) -> Tensor<2> {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::checkpoint::{Checkpoints, Learner};
 use super::gradient::Outcome;
 use super::{Model, optim};
+use crate::compute::Crew;
 use crate::events::Emitter;
 
 /// How far and how fast.
@@ -31,6 +32,7 @@ const MODEL: &str = "model";
 pub fn descend<const N: usize, const M: usize>(
     model: Model,
     schedule: Schedule,
+    crew: &Crew,
     emitter: &Emitter,
     checkpoints: &dyn Checkpoints,
     mut look: impl FnMut(&Model, usize) -> (Outcome<N>, [(&'static str, f64); M]),
@@ -51,7 +53,7 @@ pub fn descend<const N: usize, const M: usize>(
             outcome.loss,
             step + 1
         );
-        let norm = learner.update(outcome.gradients, optimizer.rate(step, steps));
+        let norm = learner.update(outcome.gradients, optimizer.rate(step, steps), crew);
         emitter.metrics(step + 1, [("loss", outcome.loss), ("grad_norm", norm)].into_iter().chain(measured));
         emitter.progress(step + 1, steps, "steps");
         if checkpoints.due(step + 1) {

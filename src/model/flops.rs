@@ -1,4 +1,4 @@
-//! How many floating-point operations a pass takes.
+//! How many floating-point operations a pass takes, and how much memory.
 //!
 //! A product of `[n, K]` and `[K, M]` counts `2 n K M`; attention counts every column that is looked at, masked or not, since
 //! the kernels compute them all. Norms, activations and the optimiser are left out: they are few beside the products.
@@ -38,6 +38,28 @@ pub fn sampling(config: &Architecture, vocab: usize, rows: Rows) -> f64 {
     let columns = rows.prompt + rows.response / 2.0;
     rows.count * rows.response * (trunk(config, vocab) + attention(config, columns) + head(config, vocab))
 }
+
+/// Bytes of what a pass over `rows` keeps of `layers` layers, and of outputs and probabilities.
+#[must_use]
+pub fn activations(config: &Architecture, outputs: usize, rows: Rows, layers: f64) -> f64 {
+    let scores = config.num_attention_heads as f64 * (rows.prompt + rows.response);
+    let layer = 10.0 * config.hidden_size as f64 + 4.0 * config.intermediate_size as f64 + scores;
+    FLOAT * (rows.tokens() * layer * layers + 3.0 * rows.count * rows.response * outputs as f64)
+}
+
+/// Bytes that a training step over `rows` keeps for its backward pass: of all layers; or, if that computes them again, of one of
+/// them at a time and what each was given.
+#[must_use]
+pub fn kept(config: &Architecture, outputs: usize, rows: Rows, recomputes: bool) -> f64 {
+    let layers = config.num_hidden_layers as f64;
+    if recomputes {
+        return activations(config, outputs, rows, 1.0) + FLOAT * rows.tokens() * config.hidden_size as f64 * layers;
+    }
+    activations(config, outputs, rows, layers)
+}
+
+/// Bytes of an `f32`.
+pub const FLOAT: f64 = 4.0;
 
 /// Of the layers' matrices, a token.
 fn trunk(config: &Architecture, vocab: usize) -> f64 {

@@ -5,7 +5,7 @@
 
 use burn::tensor::Tensor;
 
-use super::Model;
+use super::{Model, recompute};
 use crate::compute::Crew;
 
 /// What one shard contributes: its share of the loss, and numbers to be added up over shards.
@@ -39,28 +39,37 @@ pub fn gradients<I: Sync, const N: usize>(
     crew: &Crew,
     share: impl Fn(&Model, &I) -> Share<N> + Sync,
 ) -> Outcome<N> {
-    let parts = crew.map(shards, |shard| {
-        let tracked = model.tracked();
-        let Share { loss, sums } = share(&tracked, shard);
-        let mut gradients = loss.backward();
-        let gradients: Vec<Tensor<2>> = tracked
-            .weights
-            .iter()
-            .map(|w| w.grad_remove(&mut gradients).unwrap_or_else(|| w.clone().inner().zeros_like()))
-            .collect();
-        (loss.into_scalar::<f32>(), sums, gradients)
-    });
-    let mut outcome = Outcome { loss: 0.0, sums: [0.0; N], gradients: Vec::new() };
-    for (loss, sums, gradients) in parts {
-        outcome.loss += f64::from(loss);
-        for (total, sum) in outcome.sums.iter_mut().zip(sums) {
-            *total += sum;
+    let home = model.device();
+    let parts = crew.map_on(
+        shards,
+        |device| model.on(device),
+        |model, shard| {
+            let tracked = model.tracked();
+            let (Share { loss, sums }, passes) = recompute::recorded(crew.recomputes(), || share(&tracked, shard));
+            let mut gradients = loss.backward();
+            let mut found: Vec<Option<Tensor<2>>> = vec![None; tracked.weights.len()];
+            recompute::add(&mut gradients, &tracked.weights, &mut found);
+            for pass in passes.into_iter().rev() {
+                pass.backward(&mut gradients, &tracked.weights, &mut found);
+            }
+            let gradients: Vec<Tensor<2>> = found
+                .into_iter()
+                .zip(&tracked.weights)
+                .map(|(gradient, w)| gradient.unwrap_or_else(|| w.clone().inner().zeros_like()))
+                .map(|gradient| if model.device() == home { gradient } else { gradient.to_device(&home) })
+                .collect();
+            (loss.into_scalar::<f32>(), sums, gradients)
+        },
+    );
+    let (mut loss, mut sums) = (0.0, [0.0; N]);
+    let mut by_weight: Vec<Vec<Tensor<2>>> = model.weights.iter().map(|_| Vec::with_capacity(parts.len())).collect();
+    for (share, shares, gradients) in parts {
+        loss += f64::from(share);
+        for (total, share) in sums.iter_mut().zip(shares) {
+            *total += share;
         }
-        outcome.gradients = if outcome.gradients.is_empty() {
-            gradients
-        } else {
-            outcome.gradients.into_iter().zip(gradients).map(|(a, b)| a + b).collect()
-        };
+        by_weight.iter_mut().zip(gradients).for_each(|(shards, gradient)| shards.push(gradient));
     }
-    outcome
+    let summed = crew.map(by_weight, |shards| shards.into_iter().reduce(|a, b| a + b).expect("at least one shard"));
+    Outcome { loss, sums, gradients: summed }
 }

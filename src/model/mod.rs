@@ -10,6 +10,7 @@ pub mod bucket;
 pub mod checkpoint;
 pub mod decoder;
 pub mod descent;
+mod draw;
 pub mod flops;
 pub mod generate;
 pub mod gradient;
@@ -18,6 +19,8 @@ mod mapped;
 pub mod optim;
 mod position;
 pub mod pretrained;
+mod recompute;
+mod slots;
 pub mod weights;
 
 use schemars::JsonSchema;

@@ -4,11 +4,12 @@ use burn::tensor::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::compute::fused::{Adam, adamw};
+use crate::compute::Crew;
+use crate::compute::fused::{Adam, adamw, sum_of_squares};
 use crate::units::{Fraction, NonNegative, Positive};
 
 /// An `optimizer` table of the recipe: AdamW [ADAMW] with linear warm-up and linear decay.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Peak learning rate.
@@ -106,9 +107,9 @@ impl AdamW {
     /// One update in place; gradients are first scaled down to the largest allowed global norm.
     ///
     /// Returns the global L2 norm before clipping.
-    pub fn update(&mut self, weights: &mut [Tensor<2>], gradients: Vec<Tensor<2>>, rate: f64) -> f64 {
+    pub fn update(&mut self, weights: &mut [Tensor<2>], gradients: Vec<Tensor<2>>, rate: f64, crew: &Crew) -> f64 {
         self.step += 1;
-        let norm = global_norm(&gradients);
+        let norm = crew.map(&gradients, sum_of_squares).into_iter().sum::<f64>().sqrt();
         let clip = (self.config.max_grad_norm.get() / (norm + 1e-6)).min(1.0);
         let (b1, b2) = (self.config.beta1.get(), self.config.beta2.get());
         let adam = Adam {
@@ -121,9 +122,11 @@ impl AdamW {
             epsilon: self.config.epsilon.get(),
             keep: 1.0 - rate * self.config.weight_decay.get(),
         };
-        for (((w, g), m), v) in weights.iter_mut().zip(gradients).zip(&mut self.first).zip(&mut self.second) {
-            [*w, *m, *v] = adamw(w.extract(), g, m.extract(), v.extract(), adam);
-        }
+        let weights = weights.iter_mut().zip(gradients).zip(&mut self.first).zip(&mut self.second);
+        let mut weights: Vec<_> = weights.map(|(((w, g), m), v)| (w, g, m, v)).collect();
+        // The largest first, so that no thread is left with it when the others are done.
+        weights.sort_by_key(|(w, ..)| std::cmp::Reverse(w.dims().iter().product::<usize>()));
+        crew.map(weights, |(w, g, m, v)| [*w, *m, *v] = adamw(w.extract(), g, m.extract(), v.extract(), adam));
         norm
     }
 }
@@ -131,9 +134,7 @@ impl AdamW {
 /// L2 norm over all gradients together.
 #[must_use]
 pub fn global_norm(gradients: &[Tensor<2>]) -> f64 {
-    let squares: Vec<Tensor<1>> = gradients.iter().map(|g| g.clone().square().sum()).collect();
-    let sums = super::weights::host(&Tensor::cat(squares, 0));
-    sums.into_iter().map(f64::from).sum::<f64>().sqrt()
+    gradients.iter().map(sum_of_squares).sum::<f64>().sqrt()
 }
 
 #[cfg(test)]
@@ -160,7 +161,8 @@ mod tests {
     fn run(config: &Config, gradients: &[[f32; 2]]) -> (Vec<f32>, Vec<f64>) {
         let mut weights = vec![row([1.0, -2.0])];
         let mut optimizer = AdamW::new(config, &weights);
-        let norms = gradients.iter().map(|&g| optimizer.update(&mut weights, vec![row(g)], 0.1)).collect();
+        let norms =
+            gradients.iter().map(|&g| optimizer.update(&mut weights, vec![row(g)], 0.1, &Crew::new(1))).collect();
         (host(&weights[0]), norms)
     }
 

@@ -21,17 +21,9 @@ impl Minibatch {
         Self { tokens, weights }
     }
 
-    pub(super) fn grid<'a>(
-        &self,
-        rows: &[&'a Row],
-        device: &Device,
-        numbers: impl Fn(&'a Row) -> &'a [f64],
-    ) -> Tensor<2> {
-        rectangle(
-            rows.iter().map(|row| numbers(row).iter().map(|&x| x as f32).collect()),
-            self.tokens.response_columns,
-            device,
-        )
+    pub(super) fn grid<'a>(&self, rows: &[&'a Row], numbers: impl Fn(&'a Row) -> &'a [f64]) -> Tensor<2> {
+        let rows = rows.iter().map(|row| numbers(row).iter().map(|&x| x as f32).collect());
+        rectangle(rows, self.tokens.response_columns, &self.weights.device())
     }
 }
 

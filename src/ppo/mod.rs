@@ -122,7 +122,7 @@ impl Default for Watch {
 }
 
 /// One number or a list of them.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(description = "a number of at least 0, or a list of them")]
 pub struct Grid(Vec<NonNegative>);

@@ -1,6 +1,8 @@
 //! An iteration's responses with everything that the update needs: sampled, scored, shaped, their advantages estimated.
+//!
+//! The policy's log-probabilities are those it was sampled with: another pass would give the same.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use rand::seq::index;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -9,7 +11,7 @@ use super::Config;
 use super::gae::{ADVANTAGES, gae, whiten};
 use super::train::Task;
 use crate::compute::Crew;
-use crate::model::generate::{Sampling, Special, sample};
+use crate::model::generate::{Sampled, Sampling, Special, sample};
 use crate::model::{Batch, Model, Pair, bucket};
 use crate::reward::score::ragged;
 
@@ -28,9 +30,8 @@ pub(super) struct Row<'a> {
 impl<'a> Row<'a> {
     fn new(
         prompt: &'a [u32],
-        response: Vec<u32>,
-        Pass { log_probs, reference, values }: Pass,
-        rewards: Vec<f64>,
+        Sampled { ids: response, log_probs }: Sampled,
+        Pass { reference, values, rewards }: Pass,
         kl_coef: f64,
         config: &Config,
     ) -> Self {
@@ -48,6 +49,8 @@ impl<'a> Row<'a> {
 pub(super) struct Rollout<'a> {
     pub(super) rows: Vec<Row<'a>>,
     pub(super) finished: usize,
+    /// Share of the columns that reference, value and reward model read that is no token.
+    pub(super) padding: f64,
 }
 
 impl<'a> Rollout<'a> {
@@ -60,18 +63,19 @@ impl<'a> Rollout<'a> {
         step: usize,
         crew: &Crew,
     ) -> Self {
-        let (prompts, responses) = rolled_out(policy, task, step, crew);
+        let (prompts, sampled) = rolled_out(policy, task, step, crew);
         let pairs: Vec<Pair> =
-            prompts.iter().zip(&responses).map(|(prompt, response)| Pair { prompt, response }).collect();
-        let models = [policy, reference, value];
-        let passes = passes(models, &pairs, task.config.temperature.get(), task.special.pad, crew);
-        let rewards = task.reward.rewards(&pairs, task.special.pad, crew);
-        let finished = |response: &[u32]| response.last() == Some(&task.special.eos);
-        let rows = prompts.into_iter().zip(&responses).zip(passes).zip(rewards);
+            prompts.iter().zip(&sampled).map(|(prompt, sampled)| Pair { prompt, response: &sampled.ids }).collect();
+        let passes = passes(reference, value, &pairs, task, crew);
+        let batches = bucket::batches(&pairs);
+        let padding = bucket::padding(batches.iter().map(|batch| batch.iter().map(|&i| pairs[i])));
+        let is_finished = |sampled: &Sampled| sampled.ids.last() == Some(&task.special.eos);
+        let finished = sampled.iter().filter(|sampled| is_finished(sampled)).count();
+        let rows = prompts.into_iter().zip(sampled).zip(passes);
         let mut rows: Vec<Row> = rows
-            .map(|(((prompt, response), pass), rewards)| {
-                let rewards = paid(&rewards, finished(response), task.config);
-                Row::new(prompt, response.clone(), pass, rewards, kl_coef, task.config)
+            .map(|((prompt, sampled), pass)| {
+                let rewards = paid(&pass.rewards, is_finished(&sampled), task.config);
+                Row::new(prompt, sampled, Pass { rewards, ..pass }, kl_coef, task.config)
             })
             .collect();
         if task.config.whiten_advantages {
@@ -82,7 +86,7 @@ impl<'a> Rollout<'a> {
                 row.advantages = advantages;
             }
         }
-        Self { rows, finished: responses.iter().filter(|response| finished(response)).count() }
+        Self { rows, finished, padding }
     }
 
     /// Mean over responses of the sequence KL (the sum of k1), in nats.
@@ -96,7 +100,7 @@ impl<'a> Rollout<'a> {
 }
 
 /// Draws an iteration's prompts and the policy's responses to them.
-fn rolled_out<'a>(policy: &Model, task: &Task<'a>, step: usize, crew: &Crew) -> (Vec<&'a [u32]>, Vec<Vec<u32>>) {
+fn rolled_out<'a>(policy: &Model, task: &Task<'a>, step: usize, crew: &Crew) -> (Vec<&'a [u32]>, Vec<Sampled>) {
     let mut rng = ChaCha8Rng::seed_from_u64(task.seed);
     rng.set_stream(step as u64);
     let count = task.config.batch_size.get();
@@ -106,8 +110,8 @@ fn rolled_out<'a>(policy: &Model, task: &Task<'a>, step: usize, crew: &Crew) -> 
         task.prompts.iter().cycle().take(count).map(Vec::as_slice).collect()
     };
     let sampling = Sampling::plain(task.config.temperature.get(), task.max_response);
-    let responses = sample(policy, &prompts, task.special, sampling, rng.random(), crew, &|_| ());
-    (prompts, responses)
+    let sampled = sample(policy, &prompts, task.special, sampling, rng.random(), crew, &|_| ());
+    (prompts, sampled)
 }
 
 /// Rewards as PPO pays them: scaled, less the penalty of a response that did not finish.
@@ -128,39 +132,39 @@ pub fn advantages(
     rewards: &[f64],
     (config, kl_coef): (&Config, f64),
     special: Special,
-    crew: &Crew,
 ) -> Vec<f64> {
-    let passes = passes([policy, reference, value], &[row], config.temperature.get(), special.pad, crew);
-    let rewards = paid(rewards, row.response.last() == Some(&special.eos), config);
-    let response = row.response.to_vec();
-    let rows =
-        passes.into_iter().map(|pass| Row::new(row.prompt, response.clone(), pass, rewards.clone(), kl_coef, config));
-    rows.flat_map(|row| row.advantages).collect()
+    let batch = Batch::new(&[row], special.pad, &policy.device());
+    let temperature = config.temperature.get();
+    let only = |outputs: &Tensor<2>| ragged(outputs, &batch.lengths).concat();
+    let sampled = Sampled { ids: row.response.to_vec(), log_probs: only(&policy.log_probs(&batch, temperature)) };
+    let pass = Pass {
+        reference: only(&reference.log_probs(&batch, temperature)),
+        values: only(&column(value.before_response(&batch))),
+        rewards: paid(rewards, row.response.last() == Some(&special.eos), config),
+    };
+    Row::new(row.prompt, sampled, pass, kl_coef, config).advantages
 }
 
-/// What the frozen passes say of one response, one number a token.
+/// What the passes without gradients say of one response, one number a token.
 struct Pass {
-    log_probs: Vec<f64>,
     reference: Vec<f64>,
     values: Vec<f64>,
+    rewards: Vec<f64>,
 }
 
-/// The passes of policy, reference and value model.
-fn passes(
-    [policy, reference, value]: [&Model; 3],
-    pairs: &[Pair],
-    temperature: f64,
-    pad: u32,
-    crew: &Crew,
-) -> Vec<Pass> {
-    bucket::map(pairs, crew, |pairs| {
-        let batch = Batch::new(pairs, pad, &policy.device());
-        let log_probs = ragged(&policy.log_probs(&batch, temperature), &batch.lengths);
-        let reference = ragged(&reference.log_probs(&batch, temperature), &batch.lengths);
+/// The passes of reference and value model over the same batches, and of the reward model.
+fn passes(reference: &Model, value: &Model, pairs: &[Pair], task: &Task, crew: &Crew) -> Vec<Pass> {
+    let temperature = task.config.temperature.get();
+    let replicas = |device: Option<&Device>| (reference.on(device), value.on(device));
+    let passes = bucket::map(pairs, crew, replicas, |(reference, value), pairs| {
+        let batch = Batch::new(pairs, task.special.pad, &value.device());
+        let log_probs = ragged(&reference.log_probs(&batch, temperature), &batch.lengths);
         let values = ragged(&column(value.before_response(&batch)), &batch.lengths);
-        let rows = log_probs.into_iter().zip(reference).zip(values);
-        rows.map(|((log_probs, reference), values)| Pass { log_probs, reference, values }).collect()
-    })
+        log_probs.into_iter().zip(values).collect()
+    });
+    let rewards = task.reward.rewards(pairs, task.special.pad, crew);
+    let passes = passes.into_iter().zip(rewards);
+    passes.map(|((reference, values), rewards)| Pass { reference, values, rewards }).collect()
 }
 
 /// `[B, R, 1]` to `[B, R]`.

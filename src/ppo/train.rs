@@ -10,9 +10,9 @@ use super::update::{Update, update};
 use super::watch::Habits;
 use crate::compute::Crew;
 use crate::events::Emitter;
-use crate::model::Model;
 use crate::model::checkpoint::{Checkpoints, Learner};
 use crate::model::generate::{Sampling, Special, sample};
+use crate::model::{Model, bucket};
 
 /// What PPO optimises and with what.
 pub struct Task<'a> {
@@ -37,7 +37,7 @@ pub struct Task<'a> {
     /// Decides prompts, samples and minibatches.
     pub seed: u64,
     /// Parts a minibatch is cut into.
-    pub shards: usize,
+    pub shards: bucket::Cut,
 }
 
 /// Samples of the policy on the validation prompts after `step` iterations.
@@ -150,10 +150,11 @@ fn watch(rollout: &Rollout, task: &Task, step: usize, emitter: &Emitter, known: 
 fn snapshot(policy: &Model, task: &Task, crew: &Crew) -> Vec<Vec<u32>> {
     let prompts: Vec<&[u32]> = task.validation.iter().map(Vec::as_slice).collect();
     let sampling = Sampling::plain(task.config.temperature.get(), task.max_response);
-    sample(policy, &prompts, task.special, sampling, task.seed, crew, &|_| ())
+    let sampled = sample(policy, &prompts, task.special, sampling, task.seed, crew, &|_| ());
+    sampled.into_iter().map(|sampled| sampled.ids).collect()
 }
 
-fn metrics(rollout: &Rollout, update: &Update, kl_coef: f64) -> [(&'static str, f64); 14] {
+fn metrics(rollout: &Rollout, update: &Update, kl_coef: f64) -> [(&'static str, f64); 15] {
     let rows = rollout.rows.len() as f64;
     [
         ("reward", rollout.mean(|row| row.rewards.iter().sum())),
@@ -170,5 +171,6 @@ fn metrics(rollout: &Rollout, update: &Update, kl_coef: f64) -> [(&'static str, 
         ("policy_grad_norm", update.policy_grad_norm),
         ("value_grad_norm", update.value_grad_norm),
         ("padding", update.padding),
+        ("read_padding", rollout.padding),
     ]
 }

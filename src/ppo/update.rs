@@ -56,10 +56,10 @@ pub(super) fn update(
         mean.padding += part.padding / updates as f64;
         mean.value_clip_fraction += part.value_clip_fraction / updates as f64;
         let rate = config.value_optimizer.rate(step, steps);
-        mean.value_grad_norm += value.update(part.value_gradients, rate) / updates as f64;
+        mean.value_grad_norm += value.update(part.value_gradients, rate, crew) / updates as f64;
         if let Some(gradients) = part.policy_gradients {
             let rate = config.policy_optimizer.rate(step, steps);
-            mean.policy_grad_norm += policy.update(gradients, rate) / updates as f64;
+            mean.policy_grad_norm += policy.update(gradients, rate, crew) / updates as f64;
         }
     }
     Ok(mean)
@@ -78,9 +78,8 @@ struct Losses {
 
 fn minibatch_losses(policy: &Learner, value: &Learner, rows: &[&Row], task: &Task, step: usize, crew: &Crew) -> Losses {
     let config = task.config;
-    let device = policy.model.device();
     let tokens: usize = rows.iter().map(|row| row.response.len()).sum();
-    let shards = bucket::shards(rows.to_vec(), task.shards, |row| bucket::tokens(row.pair()));
+    let shards = task.shards.apply(&policy.model, rows.to_vec(), 1, |row| bucket::size(row.pair()));
     let clip = Clip {
         low: config.clip_range.get(),
         high: config.clip_range_high.unwrap_or(config.clip_range).get(),
@@ -88,20 +87,20 @@ fn minibatch_losses(policy: &Learner, value: &Learner, rows: &[&Row], task: &Tas
     };
     let weight = |row: &Row| weights(config.aggregation, row.response.len(), tokens, rows.len());
     let critic = gradients(&value.model, &shards, crew, |model, rows| {
-        let batch = Minibatch::new(rows, task.special.pad, &weight, &device);
+        let batch = Minibatch::new(rows, task.special.pad, &weight, &model.device());
         let values = column(model.before_response(&batch.tokens));
-        let old = batch.grid(rows, &device, |row| &row.values);
-        let returns = batch.grid(rows, &device, |row| &row.returns);
+        let old = batch.grid(rows, |row| &row.values);
+        let returns = batch.grid(rows, |row| &row.returns);
         let clip = config.value_clip_range.map(Positive::get);
         let (loss, clipped) = value_loss(values, old, returns, &batch.tokens.response_mask, batch.weights, clip);
         Share { loss, sums: [f64::from(clipped.sum().into_scalar::<f32>())] }
     });
     let actor = (step >= config.value_warmup_steps).then(|| {
         gradients(&policy.model, &shards, crew, |model, rows| {
-            let batch = Minibatch::new(rows, task.special.pad, &weight, &device);
+            let batch = Minibatch::new(rows, task.special.pad, &weight, &model.device());
             let new = model.log_probs(&batch.tokens, config.temperature.get());
-            let old = batch.grid(rows, &device, |row| &row.log_probs);
-            let advantages = batch.grid(rows, &device, |row| &row.advantages);
+            let old = batch.grid(rows, |row| &row.log_probs);
+            let advantages = batch.grid(rows, |row| &row.advantages);
             let (loss, clipped) = policy_loss(new, old, advantages, &batch.tokens.response_mask, batch.weights, clip);
             Share { loss, sums: [f64::from(clipped.sum().into_scalar::<f32>())] }
         })

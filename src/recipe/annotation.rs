@@ -27,7 +27,8 @@ fn credits(recipe: &Recipe, verdict: &mut Verdict) {
     for (i, variant) in recipe.variants.iter().enumerate() {
         let credit = format!("variants.{i}.credit");
         verdict.require(
-            !matches!(variant.reward, Kind::Sequence(_)) || variant.credit == Credit::EndOfSequence,
+            !matches!(variant.reward, Some(Kind::Sequence(_)))
+                || variant.credit.is_none_or(|c| c == Credit::EndOfSequence),
             format!(
                 "variant `{}`: a sequence reward has one score, so its credit must be `end_of_sequence`",
                 variant.name
@@ -37,9 +38,9 @@ fn credits(recipe: &Recipe, verdict: &mut Verdict) {
                 (&format!("variants.{i}.reward.sequence"), text("one score a response")),
             ],
         );
-        let is_spans = matches!(variant.reward, Kind::Spans(_));
+        let is_spans = matches!(variant.reward, Some(Kind::Spans(_)));
         verdict.require(
-            !is_spans || variant.credit == Credit::SpanEnd,
+            !is_spans || variant.credit.is_none_or(|credit| credit == Credit::SpanEnd),
             format!(
                 "variant `{}`: a reward of spans stands at their ends, so its credit must be `span_end`",
                 variant.name
@@ -50,7 +51,7 @@ fn credits(recipe: &Recipe, verdict: &mut Verdict) {
             ],
         );
         verdict.require(
-            is_spans || variant.credit != Credit::SpanEnd,
+            is_spans || variant.credit != Some(Credit::SpanEnd),
             format!("variant `{}`: only a reward of spans knows where they end", variant.name),
             &[
                 (&credit, text("expected another credit")),
@@ -80,7 +81,7 @@ fn notices(recipe: &Recipe) -> bool {
 }
 
 fn words(recipe: &Recipe, verdict: &mut Verdict) {
-    let is_tppo = |kind: &Kind| matches!(kind, Kind::Tppo(_));
+    let is_tppo = |kind: &Option<Kind>| matches!(kind, Some(Kind::Tppo(_)));
     for (i, variant) in recipe.variants.iter().enumerate() {
         verdict.require(
             !is_tppo(&variant.reward) || notices(recipe) || recipe.labels.llm_words.is_some(),
@@ -98,7 +99,7 @@ fn words(recipe: &Recipe, verdict: &mut Verdict) {
 }
 
 fn spans(recipe: &Recipe, verdict: &mut Verdict) {
-    let wanted = recipe.variants.iter().position(|variant| matches!(variant.reward, Kind::Spans(_)));
+    let wanted = recipe.variants.iter().position(|variant| matches!(variant.reward, Some(Kind::Spans(_))));
     let Some(spans) = &recipe.labels.spans else {
         if let Some(i) = wanted {
             let reward = format!("variants.{i}.reward.spans");

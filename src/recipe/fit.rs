@@ -11,11 +11,12 @@ use crate::reward::{Kind, TokenLoss};
 /// Warns of every variant whose reward model and credit do not fit.
 pub fn judge(recipe: &Recipe, verdict: &mut Verdict) {
     for (i, variant) in recipe.variants.iter().enumerate() {
+        let (Some(reward), Some(credit)) = (&variant.reward, variant.credit) else { continue };
         let penalised = variant.length_penalty.is_some_and(|penalty| penalty.get() > 0.0);
-        let (misfit, key) = match &variant.reward {
+        let (misfit, key) = match reward {
             Kind::Sequence(_) => (None, "reward"),
-            Kind::Token(token) => (misfit(token.loss, variant.credit), "reward.token.loss"),
-            Kind::Tppo(_) => (misfit_of_scores(variant.credit, penalised), "reward.tppo"),
+            Kind::Token(token) => (misfit(token.loss, credit), "reward.token.loss"),
+            Kind::Tppo(_) => (misfit_of_scores(credit, penalised), "reward.tppo"),
             Kind::Spans(spans) => (misfit_of_spans(spans.clean.get(), penalised), "reward.spans"),
         };
         let Some((why, better)) = misfit else { continue };
@@ -31,7 +32,7 @@ pub fn judge(recipe: &Recipe, verdict: &mut Verdict) {
 
 /// Warns of an `anchor` that the loss does not read.
 pub fn unread_anchor(i: usize, variant: &Variant, check: &Check<'_>, verdict: &mut Verdict) {
-    let Kind::Token(token) = &variant.reward else { return };
+    let Some(Kind::Token(token)) = &variant.reward else { return };
     let anchor = format!("variants.{i}.reward.token.anchor");
     if token.loss != TokenLoss::PairwiseEditedAnchored && check.is_written(&split(&anchor)) {
         let note = Note::Text("only `pairwise_edited_anchored` has an anchor".to_owned());

@@ -55,6 +55,10 @@ pub struct Stages {
     pub reward: Option<Resources>,
     /// For policy optimisation.
     pub ppo: Option<Resources>,
+    /// For direct preference optimisation.
+    pub dpo: Option<Resources>,
+    /// For the stages that choose among samples.
+    pub best_of_n: Option<Resources>,
     /// For the stages that let policies answer the held-out prompts.
     pub responses: Option<Resources>,
     /// For the stages that judge.

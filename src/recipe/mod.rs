@@ -19,6 +19,7 @@ mod source;
 mod sweep;
 mod tree;
 mod values;
+mod variant;
 
 pub use diagnostics::{Fault, Faults, render};
 pub use experiment::{Axis, Experiment, Level, Point};
@@ -26,15 +27,16 @@ pub use explain::{explain, explain_json};
 pub use load::{Loaded, load, to_toml};
 pub use rounds::{Rounds, Run, Start};
 pub use values::Values;
+pub use variant::{BestOfN, Method, Mix, Variant};
 
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::compute::DeviceName;
+use crate::compute::{DeviceName, Replicas};
 use crate::model::{checkpoint, pretrained};
-use crate::units::{Count, Fraction, NonNegative};
+use crate::units::{Count, Fraction, Memory};
 use crate::{data, endpoint, eval, judge, labels, llm, model, ppo, reward, sft, text};
 
 /// A recipe as written, defaults filled in.
@@ -51,10 +53,25 @@ pub struct Recipe {
     /// Where tensors live.
     #[serde(default)]
     pub device: DeviceName,
-    /// Parts into which every gradient step is cut, worked on in parallel; rounding depends on it, so it is not chosen
-    /// by the machine.
+    /// Several devices of one kind in place of `device`, such as `["cuda:0", "cuda:1"]`: replicas are spread over them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceName>,
+    /// Copies of the models that share every gradient step, rollout and scoring pass: threads on a CPU, devices elsewhere.
+    /// `auto` takes all cores, or one for each of `devices`. How many there are changes no result.
+    #[serde(default, skip_serializing_if = "Replicas::is_auto")]
+    pub replicas: Replicas,
+    /// Parts into which every gradient step is cut, shared among the replicas; rounding depends on it, so it is not
+    /// chosen by the machine.
     #[serde(default = "default_shards")]
     pub shards: Count,
+    /// Memory that the activations of one shard may take, such as `512M`: where they would take more, a gradient step is cut
+    /// into more shards. Left out, there is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard_memory: Option<Memory>,
+    /// Whether the backward pass computes each layer again instead of keeping what the forward pass made in it: less memory for
+    /// a third more work, and the same gradients up to rounding.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gradient_checkpointing: bool,
     /// Prompts, demonstrations, splits.
     pub dataset: data::Config,
     /// How a record becomes what the model is shown.
@@ -108,6 +125,12 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// The devices that replicas are spread over, at least one.
+    #[must_use]
+    pub fn devices(&self) -> Vec<DeviceName> {
+        if self.devices.is_empty() { vec![self.device] } else { self.devices.clone() }
+    }
+
     /// The files that it names, by key.
     pub fn files_mut(&mut self) -> Vec<(String, &mut PathBuf)> {
         // What lies in a repository is no file of this machine.
@@ -167,36 +190,6 @@ impl Recipe {
 
 fn default_shards() -> Count {
     Count::try_from(4).expect("at least one")
-}
-
-/// One entry of `[[variants]]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Variant {
-    /// Its name in tables and plots; not part of any key.
-    pub name: String,
-    /// Its reward model.
-    pub reward: reward::Kind,
-    /// How the reward reaches PPO. A sequence reward model allows only `end_of_sequence`, `spans` only `span_end`.
-    pub credit: ppo::Credit,
-    /// A sequence reward mixed into it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mix: Option<Mix>,
-    /// What every token beyond the median length of the reference's samples costs, in standard deviations of the reference's
-    /// return [TPPO]; left out, nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub length_penalty: Option<NonNegative>,
-}
-
-/// A variant's `mix` table: `(1 - weight)` times its own reward, and `weight` times a sequence reward at the last token.
-/// Both have unit deviation on the reference's samples.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Mix {
-    /// What the sequence reward model learns from.
-    pub data: reward::PairSource,
-    /// Its share.
-    pub weight: Fraction,
 }
 
 /// The recipe's `[labels]` table.

@@ -48,7 +48,7 @@ impl Recipe {
     pub fn runs(&self) -> Vec<Run<'_>> {
         let once = self.variants.iter().map(|variant| Run { name: variant.name.clone(), variant, rounds: 1 });
         let rounds = self.rounds.map_or(1, |rounds| rounds.n.get());
-        let more = self.variants.iter().filter(|_| rounds > 1).map(|variant| Run {
+        let more = self.variants.iter().filter(|variant| rounds > 1 && variant.credit.is_some()).map(|variant| Run {
             name: format!("{}-{rounds}rounds", variant.name),
             variant,
             rounds,

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use super::check::{Check, split};
 use super::diagnostics::{Fault, Severity};
-use super::{EditSource, PreferenceSource, Recipe, annotation};
+use super::{EditSource, PreferenceSource, Recipe, Variant, annotation, variant};
+use crate::compute::DeviceName;
 use crate::data::Format;
 use crate::data::records::Layout;
 use crate::reward::Kind;
@@ -86,7 +87,9 @@ impl Verdict {
 /// Applies every rule to `recipe`.
 pub fn judge(recipe: &Recipe, verdict: &mut Verdict) {
     lists(recipe, verdict);
+    devices(recipe, verdict);
     variants(recipe, verdict);
+    variant::judge(recipe, verdict);
     if let Some(model) = &recipe.model {
         heads(model, verdict);
     }
@@ -121,6 +124,25 @@ fn text(words: &str) -> Note {
 
 fn number(n: usize) -> Note {
     Note::Value(n as f64)
+}
+
+fn devices(recipe: &Recipe, verdict: &mut Verdict) {
+    let Some(first) = recipe.devices.first() else { return };
+    verdict.require(
+        recipe.device == DeviceName::Auto,
+        format!("`device` and `devices` are both given: expected one of them, found `{}` beside a list", recipe.device),
+        &[("devices", text("")), ("device", text(""))],
+    );
+    for (i, device) in recipe.devices.iter().enumerate().skip(1) {
+        let at = format!("devices.{i}");
+        verdict.require(
+            device.family() == first.family(),
+            format!("expected `devices` of one kind, since kinds differ in the last bits: `{first}`, found `{device}`"),
+            &[(&at, text(""))],
+        );
+        let message = format!("`devices` names `{device}` twice: `replicas` says how many work on it");
+        verdict.require(!recipe.devices[..i].contains(device), message, &[(&at, text("already in the list"))]);
+    }
 }
 
 fn lists(recipe: &Recipe, verdict: &mut Verdict) {
@@ -296,14 +318,18 @@ fn judges(recipe: &Recipe, verdict: &mut Verdict) {
         let message = "`[judge.reward_model]` is a sequence or a token reward model";
         verdict.require(fits, message, &[("judge.reward_model.kind", text("expected `sequence` or `token`"))]);
     }
-    let coefficients = recipe.ppo.kl_coef.values().len();
     let name = primary.name().text();
+    let chosen = |(i, variant): (usize, &Variant)| {
+        let several = variant.coefficients(&recipe.ppo).len() > 1;
+        several.then(|| if variant.dpo.is_some() { format!("variants.{i}.dpo.beta") } else { "ppo.kl_coef".to_owned() })
+    };
+    let grid = recipe.variants.iter().enumerate().find_map(chosen);
     verdict.require(
-        primary.can_be_asked() || coefficients < 2,
+        primary.can_be_asked() || grid.is_none(),
         format!("`[judge.{name}]` knows no validation prompts, on which KL coefficients are chosen"),
         &[
             (&format!("judge.{name}"), text("as a further judge, or with one coefficient, it fits")),
-            ("ppo.kl_coef", text("a list to choose from")),
+            (&grid.unwrap_or_default(), text("a list to choose from")),
         ],
     );
 }
@@ -334,14 +360,19 @@ fn ppo_steps(ppo: &ppo::Config, verdict: &mut Verdict) {
     );
 }
 
-fn optimizers(recipe: &Recipe, verdict: &mut Verdict) {
+fn optimizers<'a>(recipe: &'a Recipe, verdict: &mut Verdict) {
+    let dpo = |(i, variant): (usize, &'a Variant)| {
+        Some((format!("variants.{i}.dpo.optimizer"), &variant.dpo.as_ref()?.optimizer, None))
+    };
     let tables = [
         ("sft.optimizer", &recipe.sft.optimizer, Some(("sft.steps", recipe.sft.steps.get()))),
         ("reward.optimizer", &recipe.reward.optimizer, None),
         ("ppo.policy_optimizer", &recipe.ppo.policy_optimizer, Some(("ppo.steps", recipe.ppo.steps.get()))),
         ("ppo.value_optimizer", &recipe.ppo.value_optimizer, Some(("ppo.steps", recipe.ppo.steps.get()))),
     ];
-    for (table, optimizer, steps) in tables {
+    let tables = tables.map(|(table, optimizer, steps)| (table.to_owned(), optimizer, steps));
+    let dpo = recipe.variants.iter().enumerate().filter_map(dpo);
+    for (table, optimizer, steps) in tables.into_iter().chain(dpo) {
         for (key, beta) in [("beta1", optimizer.beta1.get()), ("beta2", optimizer.beta2.get())] {
             verdict.require(
                 beta < 1.0,

@@ -18,6 +18,8 @@ pub struct StageCost {
     pub started: Option<u64>,
     /// Tokens that it was trained on, or that were sampled.
     pub tokens: Option<u64>,
+    /// Share of what it was trained on that is no token, weighted by tokens.
+    pub padding: Option<f64>,
     /// The highest memory use of the process while it was made, in bytes.
     pub peak_memory_bytes: Option<u64>,
     /// Whether the result was in the store already.

@@ -27,6 +27,7 @@ mod rounds;
 mod sample;
 mod samples;
 mod schema;
+mod sentence;
 mod spark;
 mod svg;
 pub mod sweep;

@@ -2,6 +2,8 @@
 //!
 //! What a number means is left to its column's heading and to `docs/METRICS.md`.
 
+pub use crate::units::duration;
+
 /// What stands in place of a number that is not known.
 pub const UNKNOWN: &str = "–";
 
@@ -64,18 +66,6 @@ pub fn shortest(x: f64) -> String {
     format!("{x}")
 }
 
-/// A duration: `4.2 s`, `3 min 5 s`, `1 h 7 min`.
-#[must_use]
-pub fn duration(seconds: f64) -> String {
-    if seconds < 59.95 {
-        return format!("{} s", fixed(seconds, 1));
-    }
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "durations are above 59 s here")]
-    let whole = seconds.round() as u64;
-    let (hours, minutes, rest) = (whole / 3600, whole % 3600 / 60, whole % 60);
-    if hours > 0 { format!("{hours} h {minutes} min") } else { format!("{minutes} min {rest} s") }
-}
-
 /// `one thing`, or `3 things`.
 #[must_use]
 pub fn plural(n: usize, thing: &str) -> String {
@@ -97,12 +87,6 @@ mod tests {
     fn p_values_keep_two_significant_digits() {
         let found = [0.6, 0.0312, 0.000_2, 0.000_04].map(p_relation);
         assert_eq!(found, ["= 0.60", "= 0.031", "= 0.0002", "< 0.0001"]);
-    }
-
-    #[test]
-    fn durations_roll_over() {
-        let found = [4.21, 59.96, 185.0, 3599.6, 4020.0].map(duration);
-        assert_eq!(found, ["4.2 s", "1 min 0 s", "3 min 5 s", "1 h 0 min", "1 h 7 min"]);
     }
 
     #[test]

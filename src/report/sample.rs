@@ -106,6 +106,7 @@ pub fn report() -> Report {
             started: Some(1_700_000_000 + report.stages.len() as u64 * 40),
             tokens: (stage == "ppo").then_some(90_000),
             marks: if stage == "ppo" { vec![Mark { step: 30, seconds: 16.0 }] } else { Vec::new() },
+            padding: (stage == "ppo").then_some(0.08),
             peak_memory_bytes: (stage != "data").then_some(120 << 20),
             cached: stage == "sft",
         });

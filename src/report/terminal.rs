@@ -3,7 +3,7 @@
 //! Aligned plain text; where it is printed is left to `cli`.
 
 use super::judges::JudgedWinRate;
-use super::numbers::{fixed, optional, percent, signed};
+use super::numbers::{fixed, optional, percent, plural, signed};
 use super::schema::{Report, VariantResult};
 
 /// The results, one row for each variant and budget, with the difference to the first variant.
@@ -21,10 +21,11 @@ pub fn terminal_table(report: &Report) -> String {
     }
     let mut text = aligned(&rows, 1);
     let seeds = report.variants.iter().map(|v| v.seeds.len()).max().unwrap_or(0);
-    let (confidence, prompts) = (fixed(100.0 * report.confidence, 0), report.prompts);
+    let (confidence, sample) =
+        (fixed(100.0 * report.confidence, 0), [plural(report.prompts, "prompt"), plural(seeds, "seed")].join(" x "));
     let over = if seeds > 1 { "over prompts and seeds" } else { "over prompts only: one seed" };
     let legend = format!(
-        "\nwin rate in % against the SFT reference, {prompts} prompts x {seeds} seeds; difference in points to `{}`\n\
+        "\nwin rate in % against the SFT reference, {sample}; difference in points to `{}`\n\
          {confidence} % intervals {over}; KL in nats, length in tokens, reward in SD of the reference's return\n",
         report.names().first().copied().unwrap_or_default()
     );
@@ -154,6 +155,7 @@ mod tests {
     fn one_seed_is_said_to_be_one() {
         let mut report = report();
         report.variants.iter_mut().for_each(|v| v.seeds.truncate(1));
-        assert!(terminal_table(&report).contains("over prompts only: one seed"));
+        let text = terminal_table(&report);
+        assert!(text.contains("500 prompts x 1 seed;") && text.contains("over prompts only: one seed"), "{text}");
     }
 }

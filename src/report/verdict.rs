@@ -4,16 +4,22 @@
 
 use super::numbers::{fixed, p_relation, percent, plural, shortest};
 use super::schema::{Comparison, Report, VariantResult};
+use super::sentence::{defined, plain};
 
 /// A corrected p-value above this is no evidence.
 const SIGNIFICANT: f64 = 0.05;
 
 /// The sentences that a report opens with; `report.verdict` itself is not read.
+#[must_use]
+pub fn verdict(report: &Report) -> Vec<String> {
+    sentences(report).iter().map(|sentence| plain(sentence)).collect()
+}
+
+/// The same with their numbers' definitions.
 ///
 /// At each budget the variant with the highest win rate is compared with the baseline, the first variant of the report,
 /// and with the next best: the baseline may be the weakest of many.
-#[must_use]
-pub fn verdict(report: &Report) -> Vec<String> {
+pub fn sentences(report: &Report) -> Vec<String> {
     let mut sentences: Vec<String> =
         report.budgets().into_iter().filter_map(|budget| at_budget(report, budget)).collect();
     if sentences.is_empty() {
@@ -23,7 +29,7 @@ pub fn verdict(report: &Report) -> Vec<String> {
     if report.comparisons.iter().any(|c| c.p_holm.is_some()) && report.comparisons.len() > 1 {
         sentences.push(format!(
             "All p-values here are corrected by Holm's method over {} comparisons.",
-            report.comparisons.len()
+            defined("count", report.comparisons.len())
         ));
     }
     if report.variants.iter().all(|v| v.seeds.len() == 1) {
@@ -31,8 +37,8 @@ pub fn verdict(report: &Report) -> Vec<String> {
     }
     let warned = report.warnings.len();
     if warned > 0 {
-        sentences
-            .push(format!("The runs raised {}; read them before trusting the ranking.", plural(warned, "warning")));
+        let warnings = defined("count", plural(warned, "warning"));
+        sentences.push(format!("The runs raised {warnings}; read them before trusting the ranking."));
     }
     sentences
 }
@@ -44,8 +50,8 @@ fn at_budget(report: &Report, budget: usize) -> Option<String> {
     let wins = format!(
         "`{}` wins {} % of comparisons with the SFT reference at {}",
         best.name,
-        percent(best.win_rate),
-        plural(budget, "annotation")
+        defined("win_rate", percent(best.win_rate)),
+        defined("annotations", plural(budget, "annotation"))
     );
     let others = || here.iter().copied().filter(|v| v.name != baseline.name);
     let (gap, lead) = if best.name == baseline.name {
@@ -62,7 +68,7 @@ fn at_budget(report: &Report, budget: usize) -> Option<String> {
 
 fn ahead_of_next(report: &Report, best: &VariantResult, next: &VariantResult) -> Option<String> {
     let gap = report.comparison(&best.name, &next.name, best.budget)?;
-    let (points, lead) = (fixed(gap.difference_points, 1), format!("Its lead over the next, `{}`,", next.name));
+    let (points, lead) = (points(gap.difference_points), format!("Its lead over the next, `{}`,", next.name));
     let claim = match Strength::of(gap.ci, corrected(&gap)) {
         Strength::Nothing => format!("{lead} is no detectable difference: {points} points"),
         Strength::Uncorrected => format!("{lead} is {points} points, which the correction does not uphold"),
@@ -78,8 +84,8 @@ fn like_the_reference(report: &Report, best: &VariantResult) -> Option<String> {
         format!(
             " Against the reference there is no detectable difference: the {} % interval of the win rate, {} to {}, covers 50 %.",
             fixed(100.0 * report.confidence, 0),
-            percent(low),
-            percent(high)
+            defined("ci", percent(low)),
+            defined("ci", percent(high))
         )
     })
 }
@@ -99,7 +105,8 @@ fn too_small(report: &Report, best: &VariantResult, baseline: &VariantResult) ->
     };
     (power.detectable_points > report.difference).then(|| {
         let many = |n: usize, thing: &str, other: usize, others: &str| {
-            format!("{} with {}", plural(n, thing), plural(other, others))
+            let (needed, known) = (format!("{thing}s_needed"), format!("{others}s"));
+            format!("{} with {}", defined(&needed, plural(n, thing)), defined(&known, plural(other, others)))
         };
         let (prompts, seeds) = (report.prompts, best.seeds.len());
         let ways = [
@@ -112,7 +119,7 @@ fn too_small(report: &Report, best: &VariantResult, baseline: &VariantResult) ->
             " The run was too small for its question: differences between {between} are seen {} % of the time from {} points \
              on; {} points would take {ways}.",
             fixed(100.0 * report.power, 0),
-            fixed(power.detectable_points, 1),
+            defined("detectable_points", fixed(power.detectable_points, 1)),
             shortest(report.difference),
         )
     })
@@ -125,7 +132,7 @@ fn highest<'a>(first: &'a VariantResult, all: impl Iterator<Item = &'a VariantRe
 
 fn ahead_of_baseline(report: &Report, best: &VariantResult, baseline: &VariantResult) -> Option<String> {
     let gap = report.comparison(&best.name, &baseline.name, best.budget)?;
-    let (points, name) = (fixed(gap.difference_points, 1), &baseline.name);
+    let (points, name) = (points(gap.difference_points), &baseline.name);
     let claim = match Strength::of(gap.ci, corrected(&gap)) {
         Strength::Nothing => format!("; no detectable difference from `{name}`: {points} points"),
         Strength::Uncorrected => format!(", {points} points more than `{name}`, which the correction does not uphold"),
@@ -136,7 +143,7 @@ fn ahead_of_baseline(report: &Report, best: &VariantResult, baseline: &VariantRe
 
 fn ahead_of_all(report: &Report, best: &VariantResult, next: &VariantResult) -> Option<String> {
     let gap = report.comparison(&best.name, &next.name, best.budget)?;
-    let (points, name) = (fixed(gap.difference_points, 1), &next.name);
+    let (points, name) = (points(gap.difference_points), &next.name);
     let claim = match Strength::of(gap.ci, corrected(&gap)) {
         Strength::Nothing => format!("and the next, `{name}`, shows no detectable difference: {points} points less"),
         Strength::Uncorrected => {
@@ -176,13 +183,19 @@ fn corrected(comparison: &Comparison) -> f64 {
 }
 
 fn evidence(report: &Report, comparison: &Comparison, best: &VariantResult) -> String {
-    let [low, high] = comparison.ci.map(|x| fixed(x, 1));
-    let (confidence, p) = (fixed(100.0 * report.confidence, 0), p_relation(corrected(comparison)));
+    let [low, high] = comparison.ci.map(|x| defined("ci", fixed(x, 1)));
+    let which = if comparison.p_holm.is_some() { "p_holm" } else { "p_value" };
+    let (confidence, p) = (fixed(100.0 * report.confidence, 0), defined(which, p_relation(corrected(comparison))));
     format!("{confidence} % interval {low} to {high}, p {p}, {}", sample(report, best))
 }
 
 fn sample(report: &Report, variant: &VariantResult) -> String {
-    format!("{} x {}", plural(report.prompts, "prompt"), plural(variant.seeds.len(), "seed"))
+    let (prompts, seeds) = (plural(report.prompts, "prompt"), plural(variant.seeds.len(), "seed"));
+    format!("{} x {}", defined("prompts", prompts), defined("seeds", seeds))
+}
+
+fn points(difference: f64) -> String {
+    defined("difference_points", fixed(difference, 1))
 }
 
 #[cfg(test)]

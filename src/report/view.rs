@@ -8,14 +8,17 @@ use super::curves::{self, Metric};
 use super::frontier::{self, Reward};
 use super::numbers::{duration, fixed, plural};
 use super::reliability::{self, Prediction};
+use super::sentence::defined;
 use super::svg::Svg;
 use super::tables::{self, Table};
-use super::{Report, browser, distributions, dots, heat, timeline};
+use super::{AnnotatorResult, Report, browser, distributions, dots, heat, timeline, verdict};
 
 /// What the templates see.
 #[derive(Serialize)]
 pub struct View<'a> {
     pub report: &'a Report,
+    /// The verdict's sentences with their numbers' definitions.
+    pub verdict: Vec<String>,
     pub cost: String,
     pub confidence: String,
     pub seeds: usize,
@@ -35,6 +38,11 @@ pub struct View<'a> {
     pub frontier: Vec<Budget<Chart>>,
     pub search: Option<Table>,
     pub rounds: Option<Table>,
+    pub annotators: Option<Table>,
+    pub rejections: Option<Table>,
+    pub answers: Option<Table>,
+    /// Sizes of the edits of language models.
+    pub edit_shares: Vec<Chart>,
     pub rewards: Option<Table>,
     pub kinds: Option<Table>,
     pub detections: Option<Table>,
@@ -108,16 +116,18 @@ impl View<'_> {
     pub fn charts(&self) -> impl Iterator<Item = &Chart> {
         let groups = self.curves.iter().chain(&self.frontier).chain(&self.models).flat_map(|group| &group.charts);
         let maps = self.heatmaps.iter().map(heat::View::chart);
-        self.dots.iter().chain(groups).chain(maps).chain(&self.histograms).chain(&self.timeline)
+        let histograms = self.edit_shares.iter().chain(&self.histograms);
+        self.dots.iter().chain(groups).chain(maps).chain(histograms).chain(&self.timeline)
     }
 
     /// Every table that is a file of its own.
     pub fn tables(&self) -> impl Iterator<Item = &Table> {
         let results = [&self.headline, &self.direct, &self.judges, &self.views, &self.pairs, &self.faults];
+        let annotators = [&self.annotators, &self.rejections];
         let models = [&self.search, &self.rewards, &self.kinds, &self.detections, &self.best_of];
         let others =
             [&self.rounds, &self.ablation, &self.differences, &self.costs, &self.data, &self.lengths, &self.edits];
-        let tables = results.into_iter().chain(models).chain(others).flatten();
+        let tables = results.into_iter().chain(annotators).chain(models).chain(others).flatten();
         let more = self.skipped.iter().chain(&self.missing);
         std::iter::once(&self.win_rates)
             .chain(self.matrices.iter().map(|matrix| &matrix.table))
@@ -133,6 +143,7 @@ pub fn view(report: &Report) -> View<'_> {
     });
     View {
         report,
+        verdict: verdict::sentences(report),
         cost: cost(report),
         confidence: fixed(100.0 * report.confidence, 0),
         seeds: report.variants.iter().map(|v| v.seeds.len()).max().unwrap_or(0),
@@ -162,6 +173,10 @@ pub fn view(report: &Report) -> View<'_> {
         frontier: by_budget(report, |budget| frontier_charts(report, budget)),
         search: tables::grid(report),
         rounds: tables::rounds(report),
+        annotators: tables::annotators(report),
+        rejections: tables::rejections(report),
+        answers: tables::answers(report),
+        edit_shares: edit_shares(report),
         rewards: tables::rewards(report),
         kinds: tables::kinds(report),
         detections: tables::detections(report),
@@ -191,11 +206,13 @@ pub fn view(report: &Report) -> View<'_> {
 fn cost(report: &Report) -> String {
     let total: f64 = report.stages.iter().filter_map(|s| s.wall_seconds).sum();
     let cached = report.stages.iter().filter(|s| s.cached).count();
-    let took = report.provenance.wall_seconds.map_or_else(String::new, |s| format!("This run took {}. ", duration(s)));
+    let seconds = |seconds: f64| defined("wall_seconds", duration(seconds));
+    let took = report.provenance.wall_seconds.map_or_else(String::new, |s| format!("This run took {}. ", seconds(s)));
     format!(
-        "{took}All {} stages together cost {} of wall time; {cached} of them were in the store already.",
-        report.stages.len(),
-        duration(total)
+        "{took}All {} stages together cost {} of wall time; {} of them were in the store already.",
+        defined("results", report.stages.len()),
+        seconds(total),
+        defined("cached", cached),
     )
 }
 
@@ -240,6 +257,18 @@ fn model_charts(report: &Report, budget: usize) -> Vec<Chart> {
         }
     }
     charts
+}
+
+/// Edits of language models by the share of words that they change.
+fn edit_shares(report: &Report) -> Vec<Chart> {
+    let chart = |annotator: &AnnotatorResult| {
+        let width = 100 / annotator.shares.len().max(1);
+        let heading = format!("Words changed by {}", annotator.stage);
+        let svg = distributions::histogram(&heading, "% of the words", width, &annotator.shares)?;
+        let file = format!("edit-shares-{}.svg", annotator.stage.replace(['/', '='], "-"));
+        Some(Chart::new(file, heading, "shares", &svg))
+    };
+    report.annotators.iter().filter_map(chart).collect()
 }
 
 fn histograms(report: &Report) -> Vec<Chart> {

@@ -7,7 +7,7 @@ use super::score::rewards;
 use super::train::{Example, grid};
 use super::{Kind, Token, TokenLoss};
 use crate::labels::Label;
-use crate::model::{Batch, Model, Pair};
+use crate::model::{Model, Pair, bucket};
 
 /// One side of a pair: a response and, where it came from an edit, its token labels.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +46,11 @@ impl Example for Comparison {
         [&self.chosen, &self.rejected].map(|side| Pair { prompt: &self.prompt, response: &side.ids }).into()
     }
 
+    fn batches<'a>(shard: &[&'a Self]) -> Vec<Vec<Pair<'a>>> {
+        let rows: Vec<Pair> = shard.iter().flat_map(|pair| pair.rows()).collect();
+        bucket::halves(&rows).into_iter().map(|half| half.into_iter().map(|(_, row)| row).collect()).collect()
+    }
+
     fn totals((): &(), pairs: &[&Self]) -> Totals {
         let unchanged = |side: &Side| side.labels.iter().filter(|&&label| label == Label::U).count();
         let unchanged = pairs.iter().map(|pair| unchanged(&pair.chosen) + unchanged(&pair.rejected)).sum();
@@ -64,7 +69,7 @@ impl Example for Comparison {
         pad: u32,
         device: &Device,
     ) -> (Tensor<1>, f64) {
-        // Both sides in one pass: chosen rows first.
+        // Both sides together, so that each is read beside what is as long: chosen rows first.
         let sides: Vec<(&Self, &Side, bool)> = pairs
             .iter()
             .map(|pair| (*pair, &pair.chosen, true))
@@ -72,11 +77,11 @@ impl Example for Comparison {
             .collect();
         let rows: Vec<Pair> =
             sides.iter().map(|(pair, side, _)| Pair { prompt: &pair.prompt, response: &side.ids }).collect();
-        let batch = Batch::new(&rows, pad, device);
+        let outputs = bucket::at_response(model, &rows, pad);
+        let columns = outputs.dims()[1];
         let grid = |row: &dyn Fn(&Side, bool) -> Vec<f32>| {
-            grid(sides.iter().map(|(_, side, chosen)| row(side, *chosen)), batch.response_columns, device)
+            grid(sides.iter().map(|(_, side, chosen)| row(side, *chosen)), columns, device)
         };
-        let outputs = model.at_response(&batch);
         let weights = match kind {
             Kind::Token(token) => grid(&|side, _| token_weights(token, side)),
             _ => grid(&|side, _| last_token(side.ids.len())),

@@ -44,17 +44,22 @@ impl RewardModel {
     /// rewards are those at the ends of spans, and zero elsewhere.
     #[must_use]
     pub fn token_rewards(&self, rows: &[Pair], pad: u32, crew: &Crew) -> Vec<Vec<f64>> {
-        bucket::map(rows, crew, |rows| {
-            let batch = Batch::new(rows, pad, &self.model.device());
-            let mut rewards = ragged(&rewards(&self.kind, self.model.at_response(&batch)), &batch.lengths);
-            if let Kind::Spans(_) = self.kind {
-                for (rewards, row) in rewards.iter_mut().zip(rows) {
-                    let ends = self.segments.ends(row.response);
-                    rewards.iter_mut().zip(ends).filter(|(_, ends)| !ends).for_each(|(reward, _)| *reward = 0.0);
+        bucket::map(
+            rows,
+            crew,
+            |device| self.model.on(device),
+            |model, rows| {
+                let batch = Batch::new(rows, pad, &model.device());
+                let mut rewards = ragged(&rewards(&self.kind, model.at_response(&batch)), &batch.lengths);
+                if let Kind::Spans(_) = self.kind {
+                    for (rewards, row) in rewards.iter_mut().zip(rows) {
+                        let ends = self.segments.ends(row.response);
+                        rewards.iter_mut().zip(ends).filter(|(_, ends)| !ends).for_each(|(reward, _)| *reward = 0.0);
+                    }
                 }
-            }
-            rewards
-        })
+                rewards
+            },
+        )
     }
 
     /// One score a response, as the training loss compares them: the last token's reward, or the mean (for
@@ -81,6 +86,18 @@ impl Kind {
             Self::Spans(_) => rewards.iter().sum(),
         }
     }
+}
+
+/// The place of the highest score, the first of equal ones; none where there is no score. NaN is never the highest.
+#[must_use]
+pub fn best(scores: &[f64]) -> Option<usize> {
+    let mut best: Option<usize> = None;
+    for (i, score) in scores.iter().enumerate() {
+        if !score.is_nan() && best.is_none_or(|best| *score > scores[best]) {
+            best = Some(i);
+        }
+    }
+    best
 }
 
 fn mean(rewards: &[f64]) -> f64 {
@@ -118,4 +135,16 @@ pub fn ragged(tensor: &Tensor<2>, lengths: &[usize]) -> Vec<Vec<f64>> {
         .enumerate()
         .map(|(i, &n)| values[i * columns..][..n].iter().map(|&x| f64::from(x)).collect())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_score_is_taken_and_the_first_of_equal_ones() {
+        assert_eq!(best(&[0.1, 0.7, 0.7]), Some(1));
+        assert_eq!(best(&[f64::NAN, -3.0]), Some(1));
+        assert_eq!([best(&[]), best(&[f64::NAN])], [None, None]);
+    }
 }

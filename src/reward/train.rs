@@ -40,7 +40,7 @@ pub struct Task<'a> {
     /// Decides the head's initial weights and the order of the examples.
     pub seed: u64,
     /// Parts a batch is cut into.
-    pub shards: usize,
+    pub shards: bucket::Cut,
 }
 
 /// An example that a reward model can learn from.
@@ -54,6 +54,11 @@ pub(super) trait Example: Sync + Sized {
 
     /// The rows that a model reads of it.
     fn rows(&self) -> Vec<Pair<'_>>;
+
+    /// The batches in which a shard is read.
+    fn batches<'a>(shard: &[&'a Self]) -> Vec<Vec<Pair<'a>>> {
+        vec![shard.iter().flat_map(|example| example.rows()).collect()]
+    }
 
     fn totals(prior: &Self::Prior, batch: &[&Self]) -> Self::Totals;
 
@@ -102,7 +107,7 @@ fn learn<E: Example>(
     emitter: &Emitter,
     checkpoints: &dyn Checkpoints,
 ) -> Result<Model> {
-    let (config, device) = (task.config, trunk.device());
+    let config = task.config;
     ensure!(!examples.is_empty(), "nothing to learn from: no {}", task.kind.learns_from());
     let batch_size = config.batch_size.get().min(examples.len());
     let steps = (config.epochs.get() * examples.len()).div_ceil(batch_size);
@@ -110,17 +115,21 @@ fn learn<E: Example>(
     let mut order = Order::new(examples.len(), task.seed);
     let prior = E::prior(task.kind, examples);
     let model = trunk.with_head(task.kind.outputs(), 0.01, task.seed);
-    descend(model, schedule, emitter, checkpoints, |model, step| {
+    descend(model, schedule, crew, emitter, checkpoints, |model, step| {
         let batch: Vec<&E> = order.batch(step, batch_size).into_iter().map(|i| &examples[i]).collect();
         let totals = E::totals(&prior, &batch);
-        let longest = |example: &&E| example.rows().iter().map(|row| row.response.len()).max().unwrap_or(0);
-        let shards = bucket::shards(batch, task.shards, longest);
-        let padding = bucket::padding(shards.iter().map(|shard| shard.iter().flat_map(|example| example.rows())));
+        let longest = |example: &&E| {
+            let sizes = example.rows().into_iter().map(bucket::size);
+            sizes.fold([0, 0], |longest, size| [longest[0].max(size[0]), longest[1].max(size[1])])
+        };
+        let rows = batch.iter().map(|example| example.rows().len()).max().unwrap_or(1);
+        let shards = task.shards.apply(model, batch, rows, longest);
+        let padding = bucket::padding(shards.iter().flat_map(|shard| E::batches(shard)));
         let tokens: usize =
             shards.iter().flatten().flat_map(|example| example.rows()).map(|row| row.response.len()).sum();
         let outcome = gradients(model, &numbered(shards), crew, |model, (number, shard)| {
             let model = model.noisy(noise(task.seed, step, *number));
-            let (loss, correct) = E::loss(task.kind, &model, shard, &totals, task.pad, &device);
+            let (loss, correct) = E::loss(task.kind, &model, shard, &totals, task.pad, &model.device());
             Share { loss, sums: [correct] }
         });
         let accuracy = outcome.sums[0] / E::judged(&totals);

@@ -43,7 +43,7 @@ pub struct Task<'a> {
     /// Decides the order of the examples.
     pub seed: u64,
     /// Parts a batch is cut into.
-    pub shards: usize,
+    pub shards: bucket::Cut,
 }
 
 /// Trains `model` to imitate the examples: minimises the mean negative log-likelihood of the tokens that are learned.
@@ -57,22 +57,22 @@ pub fn train(
     emitter: &Emitter,
     checkpoints: &dyn Checkpoints,
 ) -> Result<Model> {
-    let (config, device) = (task.config, model.device());
+    let config = task.config;
     ensure!(!task.examples.is_empty(), "no demonstrations to learn from");
     let schedule = Schedule { table: "sft", steps: config.steps.get(), optimizer: &config.optimizer };
     let mut order = Order::new(task.examples.len(), task.seed);
-    descend(model, schedule, emitter, checkpoints, |model, step| {
+    descend(model, schedule, crew, emitter, checkpoints, |model, step| {
         let batch = order.batch(step, config.batch_size.get());
         let rows: Vec<&Example> = batch.into_iter().map(|i| &task.examples[i]).collect();
         let tokens =
             rows.iter().map(|row| row.learned.iter().filter(|learned| **learned).count()).sum::<usize>() as f64;
-        let shards = bucket::shards(rows, task.shards, |row| bucket::tokens(pair(row)));
+        let shards = task.shards.apply(model, rows, 1, |row| bucket::size(pair(row)));
         let padding = bucket::padding(shards.iter().map(|rows| rows.iter().map(|row| pair(row))));
         let outcome = gradients(model, &numbered(shards), crew, |model, (shard, rows)| {
             let model = model.noisy(noise(task.seed, step, *shard));
             let pairs: Vec<Pair> = rows.iter().map(|row| pair(row)).collect();
-            let batch = Batch::new(&pairs, task.pad, &device);
-            let nll = model.log_probs(&batch, 1.0).neg() * learned(rows, &batch, &device);
+            let batch = Batch::new(&pairs, task.pad, &model.device());
+            let nll = model.log_probs(&batch, 1.0).neg() * learned(rows, &batch, &model.device());
             Share { loss: nll.sum() / tokens, sums: [] }
         });
         (outcome, [("tokens", tokens), ("padding", padding)])

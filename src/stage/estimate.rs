@@ -20,10 +20,10 @@ use super::node::{Node, Plan, Stage};
 use super::policy::{Setting, dataset};
 use super::responses::{BEST_OF, CALIBRATION_PROMPTS};
 use super::stop::Stop;
-use super::{opinions, ppo, preferences, responses, reward, sft};
+use super::{best_of_n, dpo, opinions, ppo, preferences, responses, reward, sft};
 use crate::events::Memory;
 use crate::judge::Judge;
-use crate::model::flops::{Rows, forward, sampling};
+use crate::model::flops::{FLOAT, Rows, activations, forward, kept, sampling};
 use crate::model::{Architecture, bucket};
 use crate::recipe::{Experiment, PreferenceSource};
 use crate::reward::Kind;
@@ -194,7 +194,7 @@ impl Corpus {
         let (mut rows, mut sum) = (0, [0, 0]);
         for _ in 0..DRAWS {
             let drawn = (0..batch.max(1)).filter_map(|_| self.lengths.choose(&mut rng).copied());
-            for shard in bucket::shards(drawn.collect(), shards, |[prompt, response]| prompt + response) {
+            for shard in bucket::shards(drawn.collect(), shards, |&lengths| lengths) {
                 let longest = |side: usize| shard.iter().map(|lengths| lengths[side]).max().unwrap_or(0) * shard.len();
                 sum = [sum[0] + longest(0), sum[1] + longest(1)];
                 rows += shard.len();
@@ -208,12 +208,27 @@ impl Corpus {
     fn estimate(&self, node: &Node, budget: usize) -> Result<Estimate> {
         let setting = setting(node)?;
         let model = setting.model.architecture()?;
-        let mut tally = Tally { corpus: self, model: &model, shards: setting.shards, work: Work::default() };
+        let (shards, recomputes) = (setting.shards, setting.gradient_checkpointing);
+        let mut tally = Tally { corpus: self, model: &model, shards, recomputes, work: Work::default() };
         match node.stage {
             Stage::Sft => tally.sft(&config(node)?),
             Stage::Preferences => tally.preferences(&config(node)?),
             Stage::Reward => tally.reward(budget, &config(node)?),
             Stage::Ppo => tally.ppo(node, &config(node)?),
+            Stage::Dpo => {
+                let config: dpo::Config = config(node)?;
+                let (pairs, table) = (budget.min(self.train), config.dpo);
+                tally.read(self.vocab, 2 * pairs);
+                tally.train(self.vocab, 2 * table.epochs.get() * pairs, 2 * table.batch_size.get());
+                tally.sample(self.validation);
+                tally.hold(1, 1);
+            }
+            Stage::BestOfN => {
+                let config: best_of_n::Config = config(node)?;
+                tally.sample(config.n * (self.test + self.validation));
+                tally.read(1, config.n * (self.test + self.validation));
+                tally.hold(2, 0);
+            }
             Stage::Responses => tally.responses(&config(node)?),
             Stage::Judgements if node.inputs.iter().any(|input| input.role == "judge") => {
                 tally.read(1, 2 * (self.test + self.validation));
@@ -252,6 +267,7 @@ struct Tally<'a> {
     corpus: &'a Corpus,
     model: &'a Architecture,
     shards: usize,
+    recomputes: bool,
     work: Work,
 }
 
@@ -313,7 +329,8 @@ impl Tally<'_> {
     fn read(&mut self, outputs: usize, count: usize) {
         let rows = self.corpus.rows(count, READ_ROWS, READ_SHARDS);
         self.work.read += Amount { tokens: rows.tokens(), flops: self.forward(outputs, rows) };
-        self.reach(self.activations(
+        self.reach(activations(
+            self.model,
             outputs,
             Rows { count: (READ_ROWS / READ_SHARDS * self.shards) as f64, ..rows },
             1.0,
@@ -323,9 +340,9 @@ impl Tally<'_> {
     /// The same with a backward pass; every shard of a batch is padded for itself.
     fn train(&mut self, outputs: usize, count: usize, batch: usize) {
         let rows = self.corpus.rows(count, batch, self.shards);
-        self.work.trained += Amount { tokens: rows.tokens(), flops: 3.0 * self.forward(outputs, rows) };
-        let layers = self.model.num_hidden_layers as f64;
-        self.reach(self.activations(outputs, Rows { count: batch as f64, ..rows }, layers));
+        let passes = if self.recomputes { 4.0 } else { 3.0 };
+        self.work.trained += Amount { tokens: rows.tokens(), flops: passes * self.forward(outputs, rows) };
+        self.reach(kept(self.model, outputs, Rows { count: batch as f64, ..rows }, self.recomputes));
     }
 
     /// `count` responses: rows leave a batch when they end, so only prompts are padded.
@@ -342,15 +359,6 @@ impl Tally<'_> {
         forward(self.model, self.corpus.vocab, outputs, rows)
     }
 
-    /// Bytes of what a pass over `rows` keeps of `layers` layers, and of outputs and probabilities.
-    fn activations(&self, outputs: usize, rows: Rows, layers: f64) -> f64 {
-        let model = self.model;
-        let columns = rows.prompt + rows.response;
-        let scores = model.num_attention_heads as f64 * columns;
-        let layer = 10.0 * model.hidden_size as f64 + 4.0 * model.intermediate_size as f64 + scores;
-        FLOAT * (rows.tokens() * layer * layers + 3.0 * rows.count * rows.response * outputs as f64)
-    }
-
     fn reach(&mut self, activations: f64) {
         self.work.memory = self.work.memory.max(activations);
     }
@@ -362,6 +370,3 @@ impl Tally<'_> {
         self.work.memory += FLOAT * weights * (read + trained * (3 + self.shards)) as f64;
     }
 }
-
-/// Bytes of an `f32`.
-const FLOAT: f64 = 4.0;

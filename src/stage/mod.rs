@@ -13,7 +13,9 @@ pub mod stop;
 pub mod work;
 
 mod annotator;
+mod best_of_n;
 mod data;
+mod dpo;
 mod edits;
 mod export;
 mod judgements;
@@ -77,6 +79,8 @@ pub fn run(
         Stage::Spans => spans::run(&config(node, recipe)?, inputs, workspace),
         Stage::Reward => reward::run(&config(node, recipe)?, inputs, workspace, &recorder),
         Stage::Ppo => ppo::run(&config(node, recipe)?, inputs, workspace, &recorder),
+        Stage::Dpo => dpo::run(&config(node, recipe)?, inputs, workspace, &recorder),
+        Stage::BestOfN => best_of_n::run(&config(node, recipe)?, inputs, workspace, emitter),
         Stage::Responses => responses::run(&config(node, recipe)?, inputs, workspace, emitter),
         Stage::Judgements => judgements::run(&config(node, recipe)?, recipe, inputs, workspace, emitter),
         Stage::Opinions => opinions::run(&config(node, recipe)?, recipe, inputs, workspace, emitter),
@@ -99,6 +103,8 @@ pub const fn version(stage: Stage) -> u32 {
         Stage::Spans => spans::VERSION,
         Stage::Reward => reward::VERSION,
         Stage::Ppo => ppo::VERSION,
+        Stage::Dpo => dpo::VERSION,
+        Stage::BestOfN => best_of_n::VERSION,
         Stage::Responses => responses::VERSION,
         Stage::Judgements => judgements::VERSION,
         Stage::Opinions => opinions::VERSION,
@@ -106,11 +112,13 @@ pub const fn version(stage: Stage) -> u32 {
     }
 }
 
-/// What `node` says of its work. Which of several devices is used is the run's matter, so the recipe adds it.
+/// What `node` says of its work. Which of several devices are used, and how many
+/// replicas, is the run's matter, so the recipe adds it.
 fn config<T: DeserializeOwned>(node: &Node, recipe: &Recipe) -> Result<T> {
     let mut config = node.config.clone();
     if let Some(setting) = config.get_mut("setting").and_then(Value::as_object_mut) {
-        setting.insert("device".to_owned(), recipe.device.to_string().into());
+        setting.insert("devices".to_owned(), serde_json::to_value(recipe.devices())?);
+        setting.insert("replicas".to_owned(), serde_json::to_value(recipe.replicas)?);
     }
     serde_json::from_value(config).with_context(|| format!("config of stage `{}`", node.label))
 }

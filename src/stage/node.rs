@@ -34,6 +34,10 @@ pub enum Stage {
     Reward,
     /// A policy, optimised.
     Ppo,
+    /// A policy, trained on pairs.
+    Dpo,
+    /// The best of several samples by a reward model.
+    BestOfN,
     /// What a policy says to the held-out prompts.
     Responses,
     /// Which responses are better.
@@ -59,6 +63,8 @@ impl Stage {
             Self::Spans => "spans",
             Self::Reward => "reward",
             Self::Ppo => "ppo",
+            Self::Dpo => "dpo",
+            Self::BestOfN => "best_of_n",
             Self::Responses => "responses",
             Self::Judgements => "judgements",
             Self::Opinions => "opinions",
@@ -69,7 +75,7 @@ impl Stage {
     /// Whether it has steps after which it can save what it has reached.
     #[must_use]
     pub const fn trains(self) -> bool {
-        matches!(self, Self::Sft | Self::Reward | Self::Ppo)
+        matches!(self, Self::Sft | Self::Reward | Self::Ppo | Self::Dpo)
     }
 }
 

@@ -95,8 +95,8 @@ impl Opened {
         let stage = manifest.stage.as_str();
         let is = |wanted: Stage| stage == wanted.name();
         ensure!(
-            is(Stage::Sft) || is(Stage::Ppo) || is(Stage::Reward),
-            "expected a model (a result of `sft`, `ppo` or `reward`), found a result of `{stage}`"
+            is(Stage::Sft) || is(Stage::Ppo) || is(Stage::Dpo) || is(Stage::Reward),
+            "expected a model (a result of `sft`, `ppo`, `dpo` or `reward`), found a result of `{stage}`"
         );
         let setting = Setting::deserialize(&manifest.config["setting"])
             .with_context(|| format!("config of `{stage}` result `{}`", manifest.key))?;
@@ -265,7 +265,7 @@ impl Opened {
         let rows: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
         let stops = Stops { pad: self.tokenizer.pad(), ends: &self.ends };
         let sampled = self.crew.install(|| sample_until(model, &rows, stops, sampling, seed, &self.crew, &|_| ()));
-        Ok(sampled.into_iter().map(|ids| self.response(ids)).collect())
+        Ok(sampled.into_iter().map(|sampled| self.response(sampled.ids)).collect())
     }
 
     fn response(&self, ids: Vec<u32>) -> Response {
@@ -285,11 +285,13 @@ impl Opened {
             Network::Language(model) => {
                 let longest = rows.iter().map(|row| row.response.len()).max().unwrap_or(0).max(1);
                 let at_once = (LOGITS / (longest * model.outputs())).max(1);
-                let read = |rows: &[Pair]| {
+                let read = |model: &Model, rows: &[Pair]| {
                     let batch = Batch::new(rows, pad, &model.device());
                     ragged(&model.log_probs(&batch, 1.0), &batch.lengths)
                 };
-                let log_probs = bucket::map(rows, crew, |rows| rows.chunks(at_once).flat_map(read).collect());
+                let pass =
+                    |model: &Model, rows: &[Pair]| rows.chunks(at_once).flat_map(|rows| read(model, rows)).collect();
+                let log_probs = bucket::map(rows, crew, |device| model.on(device), pass);
                 log_probs.into_iter().map(Scores::LogProbs).collect()
             }
             Network::Reward(reward) => {
@@ -297,10 +299,15 @@ impl Opened {
                 let scored = rewards.into_iter().map(|row| (reward.kind.score(&row), row));
                 scored.map(|(score, row)| Scores::Rewards(row, score)).collect()
             }
-            Network::Labels(model, last) => bucket::map(rows, crew, |rows| {
-                let batch = Batch::new(rows, pad, &model.device());
-                labelled(&host(&model.at_response(&batch)), &batch, model.outputs(), *last)
-            }),
+            Network::Labels(model, last) => bucket::map(
+                rows,
+                crew,
+                |device| model.on(device),
+                |model, rows| {
+                    let batch = Batch::new(rows, pad, &model.device());
+                    labelled(&host(&model.at_response(&batch)), &batch, model.outputs(), *last)
+                },
+            ),
         })
     }
 }

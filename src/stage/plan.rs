@@ -1,5 +1,6 @@
 //! From an experiment to its nodes: pure but for the hashes of the files that its recipes name.
 
+mod baselines;
 mod opinions;
 mod rewards;
 
@@ -12,10 +13,11 @@ use super::judging::keyed;
 use super::merge::merge;
 use super::node::{Plan, Stage};
 use super::policy::Setting;
-use super::{data, edits, judgements, labels, ppo, preferences, report, responses, reward, sft, tokenizer};
-use crate::judge::{self, Judge};
+use super::{data, edits, judgements, labels, ppo, preferences, report, responses, sft, tokenizer};
+use crate::judge::Judge;
 use crate::model::checkpoint;
-use crate::recipe::{self, Experiment, Recipe, Run, Start, Variant};
+use crate::ppo::Credit;
+use crate::recipe::{self, Experiment, Method, Recipe, Run, Start, Variant};
 use crate::reward::{Kind, Sequence};
 use crate::units::NonNegative;
 
@@ -97,6 +99,14 @@ struct Reference {
     responses: usize,
 }
 
+/// Where variants are compared: one seed, one budget, and the reward model that judges there, if any does.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    reference: Reference,
+    budget: usize,
+    judge: Option<usize>,
+}
+
 /// What was annotated in one round at one seed and budget.
 #[derive(Clone, Debug)]
 struct Annotations {
@@ -128,9 +138,15 @@ impl Planner<'_> {
         let reference = Reference { seed, policy, responses };
         for budget in self.recipe.budgets.iter().map(|budget| budget.get()) {
             let judge = self.judge(reference, budget);
+            let place = Place { reference, budget, judge };
             for run in self.recipe.runs() {
-                for kl_coef in self.recipe.ppo.kl_coef.values().iter().map(|beta| beta.get()) {
-                    self.run(&run, reference, budget, kl_coef, judge);
+                for coefficient in run.variant.coefficients(&self.recipe.ppo) {
+                    match run.variant.method() {
+                        Some(Method::Ppo(_, credit)) => self.ppo(&run, credit, coefficient, place),
+                        Some(Method::BestOfN(kind, n)) => self.best_of_n(&run.name, kind, n, place),
+                        Some(Method::Dpo(table)) => self.dpo(&run.name, table, coefficient, place),
+                        None => {}
+                    }
                 }
             }
         }
@@ -174,44 +190,9 @@ impl Planner<'_> {
         self.recipe.policy.as_ref().is_some_and(|start| start.lora.is_some())
     }
 
-    /// The judge's own reward model.
-    fn judge(&mut self, reference: Reference, budget: usize) -> Option<usize> {
-        let judge::RewardModel { kind, held_out } = self.recipe.judge.reward_model.clone()?;
-        let at = format!("budget={budget}/seed={}", reference.seed);
-        let label = format!("reward/judge/{at}");
-        let all = self.annotations(reference, Round { policy: reference.policy, budget, skip: 0, at });
-        Some(self.reward(&kind, &[all], label, held_out, &[]))
-    }
-
-    /// A reward model that learns from `rounds` of annotation, and from `more` labels of theirs.
-    fn reward(
-        &mut self,
-        kind: &Kind,
-        rounds: &[Annotations],
-        label: String,
-        held_out: bool,
-        more: &[(String, usize)],
-    ) -> usize {
-        let reference = rounds[0].reference;
-        let config = reward::Config {
-            reward: self.recipe.reward.clone(),
-            kind: kind.clone(),
-            seed: reference.seed,
-            setting: self.setting.clone(),
-            held_out,
-        };
-        let mut from =
-            vec![("reference".to_owned(), reference.policy), ("reference_responses".to_owned(), reference.responses)];
-        from.extend(in_rounds("preferences", rounds.iter().map(|round| round.preferences)));
-        from.extend(in_rounds("labels", rounds.iter().map(|round| round.labels)));
-        from.extend(more.iter().cloned());
-        let from: Vec<(&str, usize)> = from.iter().map(|(role, node)| (role.as_str(), *node)).collect();
-        self.push(Stage::Reward, reward::VERSION, label, &config, &from)
-    }
-
     /// A variant at one KL coefficient: annotations, reward model and policy, round by round.
-    fn run(&mut self, run: &Run, reference: Reference, budget: usize, kl_coef: f64, judge: Option<usize>) {
-        let Run { name, variant, rounds: n } = run;
+    fn ppo(&mut self, run: &Run, credit: Credit, kl_coef: f64, place: Place) {
+        let (Run { name, variant, rounds: n }, Place { reference, budget, judge }) = (run, place);
         let seed = reference.seed;
         let whole = format!("budget={budget}/seed={seed}");
         let part = budget / n;
@@ -231,7 +212,7 @@ impl Planner<'_> {
             });
             let at = format!("{here}/kl={kl_coef}/{whole}");
             let inputs = Trained { rewards, mix, start };
-            let policy = self.policy(variant, reference, &inputs, kl_coef, &at);
+            let policy = self.policy(variant, credit, reference, &inputs, kl_coef, &at);
             let cell =
                 report::Cell { variant: name.clone(), budget, seed, kl_coef, round: (round < *n).then_some(round) };
             self.judged(cell, &rounds[0], inputs, policy, judge, &at);
@@ -243,15 +224,25 @@ impl Planner<'_> {
         }
     }
 
-    fn policy(&mut self, variant: &Variant, reference: Reference, trained: &Trained, kl_coef: f64, at: &str) -> usize {
+    fn policy(
+        &mut self,
+        variant: &Variant,
+        credit: Credit,
+        reference: Reference,
+        trained: &Trained,
+        kl_coef: f64,
+        at: &str,
+    ) -> usize {
         let categories = self.recipe.labels.spans.iter().flat_map(|spans| &spans.categories);
         let weights = categories.map(|category| (category.name.clone(), category.weight.get())).collect();
-        let spans =
-            if let Kind::Spans(spans) = variant.reward { Some(ppo::SpanRewards { spans, weights }) } else { None };
+        let spans = match variant.reward {
+            Some(Kind::Spans(spans)) => Some(ppo::SpanRewards { spans, weights }),
+            _ => None,
+        };
         let config = ppo::Config {
             ppo: self.recipe.ppo.without_grid(),
             kl_coef,
-            credit: variant.credit,
+            credit,
             mix: variant.mix.map(|mix| mix.weight.get()),
             spans,
             length_penalty: variant.length_penalty.map(NonNegative::get),
@@ -274,7 +265,7 @@ impl Planner<'_> {
         judge: Option<usize>,
         at: &str,
     ) {
-        let Reference { seed, policy: reference, responses: reference_responses } = annotations.reference;
+        let Reference { seed, policy: reference, .. } = annotations.reference;
         let config = responses::Config { reference: false, seed, setting: self.setting.clone() };
         let mut from = vec![("reference", reference)];
         let (rewards, mix): (Vec<_>, Vec<_>) = trained.models().partition(|(role, _)| *role != "mix");
@@ -282,6 +273,20 @@ impl Planner<'_> {
         from.push(("policy", policy));
         from.extend(mix);
         let responses = self.push(Stage::Responses, responses::VERSION, format!("responses/{at}"), &config, &from);
+        self.compared(cell, annotations, trained, [policy, responses], judge, at);
+    }
+
+    /// What the primary judge says of responses beside the reference's; the report compares them.
+    fn compared(
+        &mut self,
+        cell: report::Cell,
+        annotations: &Annotations,
+        trained: Trained,
+        [policy, responses]: [usize; 2],
+        judge: Option<usize>,
+        at: &str,
+    ) {
+        let Reference { policy: reference, responses: reference_responses, .. } = annotations.reference;
         let config = judgements::Config { judge: self.primary.clone(), setting: self.setting.clone() };
         let mut from = vec![("reference_responses", reference_responses), ("policy", policy), ("responses", responses)];
         let model = judge.filter(|_| matches!(self.primary, Judge::RewardModel(_)));
@@ -345,6 +350,7 @@ impl Planner<'_> {
 }
 
 /// What a policy is trained on, and from.
+#[derive(Default)]
 struct Trained {
     rewards: Vec<(String, usize)>,
     mix: Option<usize>,

@@ -8,14 +8,16 @@ use serde_json::Value;
 use super::execute::Inputs;
 use super::node::Stage;
 use super::sft;
-use crate::compute::{Crew, DeviceName};
+use crate::compute::{Crew, DeviceName, Family, Replicas};
 use crate::data::{Dataset, Prompt, Response};
+use crate::model::bucket::Cut;
 use crate::model::generate::{Sampling, Special, sample};
 use crate::model::pretrained::{Base, Origin, ids};
 use crate::model::{Architecture, Model};
 use crate::recipe::Recipe;
 use crate::store::{Artefact, hash_of};
 use crate::text::{self, Fallback, Folder, Tokenizer};
+use crate::units::Memory;
 
 /// What every stage that touches a network has in its key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,9 +34,18 @@ pub struct Setting {
     pub backend: String,
     /// Parts a gradient step is cut into.
     pub shards: usize,
-    /// What the recipe of this run calls its device: says which of several alike, and is no part of a key.
+    /// Mebibytes at most that a shard's activations take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard_memory: Option<u64>,
+    /// Whether backward passes compute layers again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gradient_checkpointing: bool,
+    /// What the recipe of this run calls its devices: says which of several alike, and is no part of a key.
     #[serde(default, skip_serializing)]
-    pub device: DeviceName,
+    pub devices: Vec<DeviceName>,
+    /// How many replicas share the work: no part of a key either.
+    #[serde(default, skip_serializing)]
+    pub replicas: Replicas,
 }
 
 impl Setting {
@@ -46,9 +57,12 @@ impl Setting {
             tokenizer: super::tokenizer::without_path(&recipe.tokenizer),
             max_prompt_tokens: recipe.dataset.max_prompt_tokens.get(),
             max_response_tokens: recipe.dataset.max_response_tokens.get(),
-            backend: recipe.device.family().name().to_owned(),
+            backend: family(&recipe.devices())?.name().to_owned(),
             shards: recipe.shards.get(),
-            device: recipe.device,
+            shard_memory: recipe.shard_memory.as_ref().map(Memory::mebibytes),
+            gradient_checkpointing: recipe.gradient_checkpointing,
+            devices: recipe.devices(),
+            replicas: recipe.replicas,
         };
         if let Some(most) = setting.model.architecture()?.max_positions() {
             let tokens = setting.max_prompt_tokens + setting.max_response_tokens;
@@ -61,16 +75,33 @@ impl Setting {
         Ok(setting)
     }
 
-    pub(super) fn device(&self) -> Result<Device> {
+    /// Those of the run, if they are of the family that the plan was made for.
+    fn places(&self) -> Result<Vec<DeviceName>> {
         let family =
             self.backend.parse::<DeviceName>().map_err(|error| anyhow!("{error} (backend of a plan)"))?.family();
-        let here = self.device.family() == family;
-        if here { self.device.open() } else { DeviceName::from(family).open() }
+        let here: Vec<DeviceName> = self.devices.iter().copied().filter(|device| device.family() == family).collect();
+        Ok(if here.is_empty() { vec![DeviceName::from(family)] } else { here })
     }
 
-    /// One thread a shard, as far as the machine has them: how many does not change a result.
+    pub(super) fn cut(&self) -> Cut {
+        let bytes = self.shard_memory.map(|mebibytes| mebibytes << 20);
+        Cut { shards: self.shards, bytes, recomputes: self.gradient_checkpointing }
+    }
+
+    fn opened(&self) -> Result<Vec<Device>> {
+        self.places()?.into_iter().map(DeviceName::open).collect()
+    }
+
+    /// The device where models are at home, the first; none that is missing is passed over.
+    pub(super) fn device(&self) -> Result<Device> {
+        Ok(self.opened()?.swap_remove(0))
+    }
+
+    /// The replicas, which are given models of [`Self::device`]; how many does not change a result.
     pub(super) fn crew(&self) -> Crew {
-        Crew::new(self.shards.min(std::thread::available_parallelism().map_or(1, usize::from)))
+        let devices = self.opened().unwrap_or_default();
+        let replicas = self.replicas.count(self.shards, devices.len());
+        Crew::on(devices, replicas).recomputing(self.gradient_checkpointing)
     }
 
     pub(super) fn tokenizer(&self, inputs: &Inputs) -> Result<Tokenizer> {
@@ -154,6 +185,18 @@ fn adapted(artefact: &Artefact, file: &str, fresh: &Model) -> Result<Model> {
     read.with_context(|| format!("`{file}` in `{}`", artefact.dir.display()))
 }
 
+/// The one family of all `devices`.
+fn family(devices: &[DeviceName]) -> Result<Family> {
+    let mut families = devices.iter().map(|device| device.family());
+    let first = families.next().context("expected a device")?;
+    ensure!(
+        families.all(|family| family == first),
+        "expected `devices` of one kind, since kinds differ in the last bits; found {}",
+        devices.iter().map(|device| format!("`{device}`")).collect::<Vec<_>>().join(", ")
+    );
+    Ok(first)
+}
+
 fn origin(recipe: &Recipe) -> Result<Origin> {
     match (&recipe.model, &recipe.policy) {
         (Some(config), None) => Ok(Origin::Fresh(config.clone())),
@@ -218,7 +261,7 @@ impl Policy {
         let rows: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
         let sampling = Sampling::plain(1.0, self.max_response);
         let responses = sample(&self.model, &rows, self.special(), sampling, seed, crew, done);
-        responses.into_iter().map(|ids| response(&self.tokenizer, ids)).collect()
+        responses.into_iter().map(|sampled| response(&self.tokenizer, sampled.ids)).collect()
     }
 }
 

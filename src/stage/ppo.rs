@@ -19,7 +19,7 @@ use crate::ppo::{self, Credit};
 use crate::reward::{self, Kind};
 use crate::store::{Artefact, Workspace};
 
-pub(super) const VERSION: u32 = 5;
+pub(super) const VERSION: u32 = 6;
 
 /// The file of the result that holds the value model.
 pub(super) const VALUE: &str = "value.safetensors";
@@ -167,7 +167,7 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
         special,
         max_response: setting.max_response_tokens,
         seed: seed(config.seed, "ppo"),
-        shards: setting.shards,
+        shards: setting.cut(),
     };
     let trained = crew.install(|| train(&reference.model, &task, &crew, &recorder.emitter(), recorder))?;
     recorder.finish(workspace)?;

@@ -17,7 +17,7 @@ use crate::events::Emitter;
 use crate::recipe::{PreferenceSource, Recipe, SimulatedPreferences};
 use crate::store::Workspace;
 
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {

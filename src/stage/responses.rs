@@ -1,6 +1,7 @@
 //! Stage `responses`: what a policy says to the held-out prompts, and how far it is from the reference.
 
 use anyhow::Result;
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::data::world;
@@ -17,7 +18,7 @@ use crate::report::Divergence;
 use crate::reward::score::ragged;
 use crate::store::Workspace;
 
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 /// Validation prompts to which the reference answers many times, and how often: for best-of-n curves, where an oracle can be
 /// asked what they are worth.
@@ -41,6 +42,16 @@ pub(super) struct Summary {
     /// None of the reference itself.
     pub(super) kl: Option<Divergence>,
     pub(super) mean_reward: Option<f64>,
+    /// Of the best of n samples: the most that its KL to the reference can be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) kl_bound: Option<f64>,
+}
+
+impl Summary {
+    /// Distance from the reference in nats a response: measured, or where nothing was trained, its bound.
+    pub(super) fn kl_nats(&self) -> Option<f64> {
+        self.kl.map(|kl| kl.sequence_k1).or(self.kl_bound)
+    }
 }
 
 pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitter: &Emitter) -> Result<()> {
@@ -69,10 +80,16 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, emitt
         let rows: Vec<Pair> = pairs(&prompts, &test);
         let pad = policy.special().pad;
         let ratios = crew.install(|| log_ratios(&policy.model, &reference, &rows, pad, &crew));
-        let reward = reward_of(mine, &rewards(inputs, ""), inputs.find("mix"), setting, Some(&reference))?;
-        let returns = crew.install(|| reward.returns(&rows, pad, &crew));
-        let mean = returns.iter().sum::<f64>() / returns.len().max(1) as f64;
-        Summary { habits, kl: Some(divergence(&ratios)), mean_reward: Some(mean) }
+        let models = rewards(inputs, "");
+        // A policy that learned from pairs has no reward.
+        let mean_reward = if models.is_empty() {
+            None
+        } else {
+            let reward = reward_of(mine, &models, inputs.find("mix"), setting, Some(&reference))?;
+            let returns = crew.install(|| reward.returns(&rows, pad, &crew));
+            Some(returns.iter().sum::<f64>() / returns.len().max(1) as f64)
+        };
+        Summary { habits, kl: Some(divergence(&ratios)), mean_reward, kl_bound: None }
     } else {
         workspace.write_jsonl("validation.jsonl", respond(&data.validation, "validation"))?;
         let calibration = &data.train[..data.train.len().min(CALIBRATION_PROMPTS)];
@@ -98,7 +115,8 @@ pub(super) fn pairs<'a>(prompts: &'a [Vec<u32>], responses: &'a [Response]) -> V
 
 /// `log pi - log pi_ref` of every response token.
 fn log_ratios(policy: &Model, reference: &Model, rows: &[Pair], pad: u32, crew: &Crew) -> Vec<Vec<f64>> {
-    bucket::map(rows, crew, |rows| {
+    let replicas = |device: Option<&Device>| (policy.on(device), reference.on(device));
+    bucket::map(rows, crew, replicas, |(policy, reference), rows| {
         let batch = Batch::new(rows, pad, &policy.device());
         ragged(&(policy.log_probs(&batch, 1.0) - reference.log_probs(&batch, 1.0)), &batch.lengths)
     })

@@ -31,7 +31,7 @@ use crate::reward::{self, Kind, PairSource};
 use crate::store::{Artefact, Workspace};
 use crate::text::Tokenizer;
 
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {
@@ -81,7 +81,7 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
         examples: lessons.examples(),
         pad: tokenizer.pad(),
         seed: seed(config.seed, "reward"),
-        shards: setting.shards,
+        shards: setting.cut(),
     };
     let crew = setting.crew();
     let mut model = crew.install(|| train(&trunk, &task, &crew, &recorder.emitter(), recorder))?;
@@ -212,7 +212,12 @@ fn marked(rows: Vec<MarkedTokens>, tokenizer: &Tokenizer, setting: &Setting) -> 
     rows.into_iter().map(row).collect()
 }
 
-fn preference_pairs(preferences: &[Preference], tokenizer: &Tokenizer, setting: &Setting) -> Vec<Comparison> {
+/// Preferences as pairs of ids, cut at the limit.
+pub(super) fn preference_pairs(
+    preferences: &[Preference],
+    tokenizer: &Tokenizer,
+    setting: &Setting,
+) -> Vec<Comparison> {
     let side = |response| {
         let mut ids = response_ids(response, tokenizer);
         ids.truncate(setting.max_response_tokens);
@@ -226,7 +231,8 @@ fn preference_pairs(preferences: &[Preference], tokenizer: &Tokenizer, setting: 
     pairs.filter(|pair| pair.chosen.ids != pair.rejected.ids).collect()
 }
 
-fn edit_pairs(edits: &[LabelledEdit], tokenizer: &Tokenizer, setting: &Setting) -> Vec<Comparison> {
+/// Edits as pairs of ids, the edited side preferred.
+pub(super) fn edit_pairs(edits: &[LabelledEdit], tokenizer: &Tokenizer, setting: &Setting) -> Vec<Comparison> {
     let pair = |edit: &LabelledEdit| Comparison {
         prompt: tokenizer.encode_prompt(&edit.prompt.text, setting.max_prompt_tokens),
         chosen: Side { ids: edit.edited_ids.clone(), labels: edit.edited_labels.clone() },

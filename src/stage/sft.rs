@@ -12,7 +12,7 @@ use crate::recipe::Recipe;
 use crate::sft::{self, Example, Task, train};
 use crate::store::{Workspace, hash_of};
 
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 /// The file of the result that holds the adapters, where those were trained.
 pub(super) const ADAPTER: &str = "adapter.safetensors";
@@ -52,7 +52,7 @@ pub(super) fn run(
         examples: &examples,
         pad: tokenizer.pad(),
         seed: seed(config.seed, "sft order"),
-        shards: setting.shards,
+        shards: setting.cut(),
     };
     let crew = setting.crew();
     let lora = setting.model.lora()?.filter(|_| fine_tune);

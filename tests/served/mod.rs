@@ -5,9 +5,11 @@
 
 pub mod rules;
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -17,6 +19,7 @@ use serde_json::{Value, json};
 pub struct Seen {
     pub path: String,
     pub authorization: Option<String>,
+    pub idempotency_key: Option<String>,
     pub text: String,
     pub body: Value,
     pub at: Instant,
@@ -63,7 +66,15 @@ impl Reply {
 /// The endpoint; it ends with the process.
 pub struct Server {
     pub port: u16,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    state: Arc<State>,
+}
+
+struct State {
+    decide: Box<dyn Fn(&Seen) -> Reply + Send + Sync>,
+    seen: Mutex<Vec<Seen>>,
+    computed: AtomicUsize,
+    /// Replies by `Idempotency-Key`, where these are kept; one that is being computed is waited for.
+    kept: Option<Mutex<HashMap<String, Arc<OnceLock<Reply>>>>>,
 }
 
 impl Server {
@@ -73,17 +84,46 @@ impl Server {
     }
 
     pub fn start_at(port: u16, decide: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        Self::listen(port, usize::MAX, false, decide)
+    }
+
+    /// Knows `Idempotency-Key`: a request that is sent again gets the reply of the first time, whoever is still there to hear it.
+    pub fn start_idempotent(decide: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        Self::listen(0, usize::MAX, true, decide)
+    }
+
+    /// Is gone before it answers the last of so many requests: whoever sends another one finds nobody.
+    pub fn start_for(requests: usize, decide: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        Self::listen(0, requests, false, decide)
+    }
+
+    fn listen(
+        port: u16,
+        requests: usize,
+        keeps: bool,
+        decide: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a port to listen on");
         let port = listener.local_addr().expect("an address").port();
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let (log, decide) = (Arc::clone(&seen), Arc::new(decide));
+        let state = Arc::new(State {
+            decide: Box::new(decide),
+            seen: Mutex::default(),
+            computed: AtomicUsize::new(0),
+            kept: keeps.then(Mutex::default),
+        });
+        let shared = Arc::clone(&state);
         std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (log, decide) = (Arc::clone(&log), Arc::clone(&decide));
-                std::thread::spawn(move || serve(&stream, &log, decide.as_ref()));
+            let mut listener = Some(listener);
+            for number in 1..=requests {
+                let Some(Ok((stream, _))) = listener.as_ref().map(TcpListener::accept) else { continue };
+                if number == requests {
+                    listener = None;
+                }
+                let state = Arc::clone(&shared);
+                std::thread::spawn(move || serve(&stream, &state));
             }
         });
-        Self { port, seen }
+        Self { port, state }
     }
 
     pub fn base_url(&self) -> String {
@@ -92,11 +132,16 @@ impl Server {
 
     /// All that arrived, in order.
     pub fn seen(&self) -> Vec<Seen> {
-        locked(&self.seen).clone()
+        locked(&self.state.seen).clone()
     }
 
     pub fn count(&self) -> usize {
-        locked(&self.seen).len()
+        locked(&self.state.seen).len()
+    }
+
+    /// How many replies were computed: of all that arrived, those that were not kept.
+    pub fn computed(&self) -> usize {
+        self.state.computed.load(Ordering::SeqCst)
     }
 }
 
@@ -104,22 +149,33 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn serve(stream: &TcpStream, log: &Mutex<Vec<Seen>>, decide: &dyn Fn(&Seen) -> Reply) {
+fn serve(stream: &TcpStream, state: &State) {
     let mut reader = BufReader::new(stream);
     let Some(mut seen) = read(&mut reader) else { return };
     {
-        let mut log = locked(log);
+        let mut log = locked(&state.seen);
         seen.number = log.len();
         log.push(seen.clone());
     }
-    answer(stream, &seen, decide(&seen));
+    let compute = || {
+        state.computed.fetch_add(1, Ordering::SeqCst);
+        (state.decide)(&seen)
+    };
+    let reply = match state.kept.as_ref().zip(seen.idempotency_key.clone()) {
+        Some((kept, key)) => {
+            let place = Arc::clone(locked(kept).entry(key).or_default());
+            place.get_or_init(compute).clone()
+        }
+        None => compute(),
+    };
+    answer(stream, &seen, reply);
 }
 
 fn read(reader: &mut impl BufRead) -> Option<Seen> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let path = line.split_whitespace().nth(1)?.to_owned();
-    let (mut length, mut authorization) = (0, None);
+    let (mut length, mut authorization, mut idempotency_key) = (0, None, None);
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
@@ -127,6 +183,7 @@ fn read(reader: &mut impl BufRead) -> Option<Seen> {
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.parse().ok()?,
             "authorization" => authorization = Some(value.to_owned()),
+            "idempotency-key" => idempotency_key = Some(value.to_owned()),
             _ => {}
         }
     }
@@ -134,7 +191,7 @@ fn read(reader: &mut impl BufRead) -> Option<Seen> {
     reader.read_exact(&mut bytes).ok()?;
     let text = String::from_utf8(bytes).ok()?;
     let body = serde_json::from_str(&text).unwrap_or_default();
-    Some(Seen { path, authorization, text, body, at: Instant::now(), number: 0 })
+    Some(Seen { path, authorization, idempotency_key, text, body, at: Instant::now(), number: 0 })
 }
 
 fn answer(stream: &TcpStream, seen: &Seen, reply: Reply) {

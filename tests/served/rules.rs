@@ -1,5 +1,6 @@
-//! A judge made of rules, which stands in for a language model: it reads the prompts of `src/judge/prompts`, counts what it takes for
-//! faults of `datasets/restaurants.toml`, reads badly, likes the first of two, and sometimes says nothing.
+//! A judge and annotator made of rules, which stands in for a language model: it reads the prompts of `src/judge/prompts` and
+//! `src/llm/prompts`, counts what it takes for faults of `datasets/restaurants.toml`, reads badly, likes the first of two, and
+//! sometimes says nothing, or too much.
 
 use std::collections::BTreeSet;
 
@@ -54,7 +55,31 @@ pub fn decide(seen: &Seen) -> Reply {
             "[{{'model': 'model_{better}', 'rank': 1}}, {{'model': 'model_{worse}', 'rank': 2}}]"
         ));
     }
-    Reply::says("What is this about?")
+    annotate(question).map_or_else(|| Reply::says("What is this about?"), Reply::Says)
+}
+
+/// What it answers as an annotator.
+fn annotate(question: &str) -> Option<String> {
+    // When it is asked again, its last reply stands below.
+    let (asked, again) = question.split_once("\n\nYour last reply was:").unzip();
+    let question = format!("{}\n\n", asked.unwrap_or(question).trim_end());
+    let prompt = ("Question:\n", "\n\n");
+    if let Some([prompt, answer]) = parts(&question, [prompt, ("Answer to edit:\n", "\n\n")]) {
+        let edited = revise(prompt, answer);
+        let chats = again.is_none() && blot(answer).is_multiple_of(9);
+        let said = if edited == answer { "GOOD".to_owned() } else { edited };
+        return Some(if chats && said != "GOOD" { format!("Here is the edited answer: {said}") } else { said });
+    }
+    if let Some([prompt, first, second]) = parts(&question, [prompt, ("Answer 1:\n", "\n\n"), ("Answer 2:\n", "\n\n")])
+    {
+        let lead = lead(prompt, first, second).or_else(|| again.map(|_| 0));
+        return Some(lead.map_or("Both are fine.", |lead| if lead >= 0 { "1" } else { "2" }).to_owned());
+    }
+    let [prompt, answer] = parts(&question, [prompt, ("Answer:\n", "\n\nIts words:")])?;
+    let asked: BTreeSet<&str> = prompt.split_whitespace().collect();
+    let score = |word: &str| if RUDE.contains(&word) { 0 } else { 1 + i32::from(asked.contains(word)) };
+    let lines = answer.split_whitespace().enumerate().map(|(i, word)| format!("{} {}\n", i + 1, score(word)));
+    Some(format!("{}overall: {}", lines.collect::<String>(), (2 - faults(prompt, answer)).max(0)))
 }
 
 /// What stands between each two marks.

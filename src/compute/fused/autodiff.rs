@@ -29,29 +29,23 @@ pub trait Derivatives: Backend {
         grad: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// Gradients of `x` and `w`.
+    /// The gradient of `x` from `w`, and that of `w` from `x`: of each whose other is given.
     fn matmul_backward(
-        x: FloatTensor<Self>,
-        w: FloatTensor<Self>,
+        x: Option<FloatTensor<Self>>,
+        w: Option<FloatTensor<Self>>,
         grad: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+    ) -> [Option<FloatTensor<Self>>; 2];
 
-    /// Attention, and the weights of its softmax, `[B, heads, t, T]`.
-    fn attention_with_weights(
+    /// Attention, and what its backward pass wants to know of the softmax.
+    fn attention_kept(
         q: &FloatTensor<Self>,
         k: &FloatTensor<Self>,
         v: &FloatTensor<Self>,
-        bias: FloatTensor<Self>,
+        bias: &FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// Gradients of `q`, `k` and `v`. With weights `p` and `dp = g v'`, that of the scores is `p (dp - sum(p dp))`.
-    fn attention_backward(
-        q: FloatTensor<Self>,
-        k: FloatTensor<Self>,
-        v: FloatTensor<Self>,
-        weights: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> [FloatTensor<Self>; 3];
+    fn attention_backward(attention: Attended<Self>, grad: FloatTensor<Self>) -> [FloatTensor<Self>; 3];
 
     /// The largest logit of each row and `ln sum e^(logit - largest)`, `[n, V]` to `[n, 2]`.
     fn log_sum_exp(logits: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -66,6 +60,17 @@ pub trait Derivatives: Backend {
         ids: IntTensor<Self>,
         grad: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
+}
+
+/// What is left of attention for its backward pass.
+#[derive(Clone, Debug)]
+pub struct Attended<B: Backend> {
+    pub q: FloatTensor<B>,
+    pub k: FloatTensor<B>,
+    pub v: FloatTensor<B>,
+    pub bias: FloatTensor<B>,
+    pub out: FloatTensor<B>,
+    pub kept: FloatTensor<B>,
 }
 
 /// Hands every parent that takes part in the graph its gradient.
@@ -128,13 +133,17 @@ impl<B: Fused> Backward<B, 1> for Rotate {
 struct Matmul;
 
 impl<B: Derivatives> Backward<B, 2> for Matmul {
-    type State = (FloatTensor<B>, FloatTensor<B>);
+    /// Each factor, if the other one is to have a gradient: frozen weights cost no product, and what they multiply no memory.
+    type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
         let (x, w) = ops.state;
-        let (dx, dw) = B::matmul_backward(x, w, grad);
-        register::<B, 2>(ops.parents.map(|parent| parent.map(|parent| parent.id)), [dx, dw], grads);
+        for (parent, gradient) in ops.parents.into_iter().zip(B::matmul_backward(x, w, grad)) {
+            if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                grads.register::<B>(parent.id, gradient);
+            }
+        }
     }
 }
 
@@ -142,16 +151,12 @@ impl<B: Derivatives> Backward<B, 2> for Matmul {
 struct Attention;
 
 impl<B: Derivatives> Backward<B, 3> for Attention {
-    type State = [FloatTensor<B>; 4];
+    type State = Attended<B>;
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let [q, k, v, weights] = ops.state;
-        register::<B, 3>(
-            ops.parents.map(|parent| parent.map(|parent| parent.id)),
-            B::attention_backward(q, k, v, weights, grad),
-            grads,
-        );
+        let gradients = B::attention_backward(ops.state, grad);
+        register::<B, 3>(ops.parents.map(|parent| parent.map(|parent| parent.id)), gradients, grads);
     }
 }
 
@@ -205,11 +210,12 @@ impl<B: Fused + Derivatives, C: CheckpointStrategy> Fused for Autodiff<B, C> {
     }
 
     fn matmul(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
+        let [learns_x, learns_w] = [x.is_tracked(), w.is_tracked()];
         let ((x, x_node), (w, w_node)) = (x.into_parts(), w.into_parts());
         match Matmul.prepare::<C>([x_node, w_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let out = B::matmul(x.clone(), w.clone());
-                prep.finish((x, w), out)
+                prep.finish((learns_w.then_some(x), learns_x.then_some(w)), out)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::matmul(x, w)),
         }
@@ -225,8 +231,8 @@ impl<B: Fused + Derivatives, C: CheckpointStrategy> Fused for Autodiff<B, C> {
         let bias = bias.into_primitive();
         match Attention.prepare::<C>([q_node, k_node, v_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let (out, weights) = B::attention_with_weights(&q, &k, &v, bias);
-                prep.finish([q, k, v, weights], out)
+                let (out, kept) = B::attention_kept(&q, &k, &v, &bias);
+                prep.finish(Attended { q, k, v, bias, out: out.clone(), kept }, out)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::attend(q, k, v, bias)),
         }

@@ -1,9 +1,13 @@
-//! Products of matrices that stand somewhere in a slice, by the `gemm` crate, on the calling thread.
+//! Products of matrices that stand somewhere in a slice, by the `gemm` crate, on the calling thread; of few rows and a large
+//! matrix on all threads of its pool.
 //!
-//! The only unsafe code of the crate: `gemm` takes pointers and strides. Both are checked here against the slices.
+//! The only unsafe code of the library: `gemm` takes pointers and strides. Both are checked here against the slices.
 #![allow(unsafe_code)]
 
 use gemm::Parallelism;
+use rayon::prelude::*;
+
+use super::rows::{self, Rows};
 
 /// A matrix within `data`: the entry (i, j) is `data[i * strides[0] + j * strides[1]]`.
 #[derive(Clone, Copy)]
@@ -32,6 +36,16 @@ impl<'a> Matrix<'a> {
 
     pub const fn columns(self) -> usize {
         self.shape[1]
+    }
+
+    /// Some of the rows.
+    ///
+    /// # Panics
+    /// When there are not as many.
+    pub fn part(self, rows: std::ops::Range<usize>) -> Self {
+        assert!(rows.start < rows.end && rows.end <= self.shape[0], "{rows:?} of {:?}", self.shape);
+        let data = &self.data[rows.start * self.strides[0]..];
+        Self { data, shape: [rows.len(), self.shape[1]], strides: self.strides }
     }
 
     /// Rows and columns exchanged.
@@ -70,11 +84,47 @@ pub fn product(a: Matrix, b: Matrix) -> Vec<f32> {
     if k == 0 {
         return vec![0.0; m * n];
     }
+    if m <= FEW && k * n >= LARGE && a.strides[1] == 1 && b.strides[1] == 1 {
+        return by_panels(a, b);
+    }
     let mut out = Vec::with_capacity(m * n);
     // SAFETY: as in `multiply`; without `add`, `gemm` writes all `m n` numbers and reads none of them.
     unsafe {
         call(out.as_mut_ptr(), [n, 1], a, b, false);
         out.set_len(m * n);
+    }
+    out
+}
+
+/// Rows for which reading the second matrix is most of the work, if that has as many numbers as `LARGE`.
+const FEW: usize = 16;
+const LARGE: usize = 1 << 18;
+
+/// Columns that one thread of the pool works on at a time, of a matrix with `n`: long enough for memory to be read in order,
+/// short enough for the results to stay near. How many threads there are changes nothing.
+fn panel_of(n: usize) -> usize {
+    (n / 4).clamp(256, 512)
+}
+
+/// [`product`] of few rows and a large matrix, both by rows, shared among the threads of the pool that it is called in.
+fn by_panels(a: Matrix, b: Matrix) -> Vec<f32> {
+    let ([m, k], n) = (a.shape, b.shape[1]);
+    let width = panel_of(n);
+    let starts: Vec<usize> = (0..n).step_by(width).collect();
+    let panel = |&start: &usize| {
+        let columns = width.min(n - start);
+        let mut out = vec![0.0; m * columns];
+        let x = Rows { data: a.data, columns: k, stride: a.strides[0].max(k) };
+        rows::few_rows(x, Rows { data: &b.data[start..], columns, stride: b.strides[0].max(n) }, &mut out);
+        out
+    };
+    let panels: Vec<Vec<f32>> = starts.par_iter().map(panel).collect();
+    let mut out = vec![0.0; m * n];
+    for (start, panel) in starts.into_iter().zip(panels) {
+        let columns = panel.len() / m.max(1);
+        for (out, panel) in out.chunks_exact_mut(n).zip(panel.chunks_exact(columns.max(1))) {
+            out[start..start + columns].copy_from_slice(panel);
+        }
     }
     out
 }
@@ -137,6 +187,21 @@ mod tests {
                     assert!(found.iter().all(|x| (x - entry(a, b, i, j)).abs() < 0.5), "{found:?} at {i}, {j}");
                 }
                 assert!(wide[i * (n + 3) + n..][..3].iter().all(|x| x.to_bits() == 7_f32.to_bits()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_few_rows_times_a_large_matrix_are_the_definition_on_any_number_of_threads() {
+        let data: Vec<f32> = (0..700_000_u32).map(|i| (i * 37 % 1019) as f32 / 512.0 - 1.0).collect();
+        for (m, k, n) in [(1, 513, 640), (3, 1024, 300), (16, 400, 700)] {
+            let (a, b) = (Matrix::new(&data, [m, k], [k + 3, 1]), Matrix::new(&data[7..], [k, n], [n, 1]));
+            assert!(k * n >= LARGE);
+            let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let found = pool(1).install(|| product(a, b));
+            assert_eq!(found, pool(3).install(|| product(a, b)));
+            for (i, j) in [(0, 0), (m - 1, n - 1), (m / 2, 257), (0, n - 2)] {
+                assert!((found[i * n + j] - entry(a, b, i, j)).abs() < 1e-2, "at {i}, {j} of {m} x {n}");
             }
         }
     }

@@ -8,6 +8,7 @@ mod autodiff;
 mod composed;
 mod flex;
 mod gemm;
+mod host;
 mod rows;
 
 use burn::backend::{
@@ -15,6 +16,8 @@ use burn::backend::{
     tensor::{FloatTensor, IntTensor},
 };
 use burn::tensor::{DType, Device, Int, Tensor};
+
+pub use rows::exponentials;
 
 /// What a backend with kernels of its own does; shapes as in the functions of the same names.
 #[backend_extension(Flex, Autodiff)]
@@ -42,6 +45,7 @@ trait FusedUpdate: Backend {
         v: FloatTensor<Self>,
         adam: Adam,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+    fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 /// The numbers of one AdamW update, the same for all weights.
@@ -68,6 +72,12 @@ pub struct Adam {
 /// Whether `x` lives where the kernels are.
 fn has_kernels<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && x.device() == Device::flex()
+}
+
+/// Whether products of few rows and a large matrix on `device` are shared among the threads of a pool.
+#[must_use]
+pub fn shares_products(device: &Device) -> bool {
+    *device == Device::flex()
 }
 
 /// `x / sqrt(mean(x^2) + eps) * w` over the last dimension [RMSNORM].
@@ -166,6 +176,17 @@ pub fn adamw(w: Tensor<2>, g: Tensor<2>, m: Tensor<2>, v: Tensor<2>, adam: Adam)
         return [w, m, v].map(Tensor::from_dispatch);
     }
     composed::adamw(w, g, m, v, adam)
+}
+
+/// The sum of all numbers' squares.
+#[must_use]
+pub fn sum_of_squares(x: &Tensor<2>) -> f64 {
+    let sum: Tensor<1> = if has_kernels(x) {
+        Tensor::from_dispatch(Dispatch::sum_of_squares(x.clone().into_dispatch()))
+    } else {
+        x.clone().square().sum()
+    };
+    f64::from(sum.into_scalar::<f32>())
 }
 
 #[cfg(test)]

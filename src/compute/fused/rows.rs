@@ -7,6 +7,8 @@
     reason = "what is not inlined into `dispatch` is compiled for the oldest instruction set"
 )]
 
+use std::ops::Range;
+
 use pulp::Arch;
 
 const LANES: usize = 16;
@@ -152,12 +154,32 @@ pub fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32], heads: usize, d: usize, s
     );
 }
 
-/// `softmax(score + bias)` of every row, in place.
-pub fn biased_softmax(scores: &mut [f32], bias: &[f32], columns: usize) {
+/// The keys that a bias leaves visible to any of its queries, from the first to the last; all where it hides all of them.
+pub fn visible(bias: &[f32], columns: usize) -> Range<usize> {
+    /// Below this, nothing is left after the softmax, whatever the scores.
+    const HIDDEN: f32 = -1e8;
+    let mut highest = vec![f32::NEG_INFINITY; columns];
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for row in bias.chunks_exact(columns) {
+                for (highest, &bias) in highest.iter_mut().zip(row) {
+                    *highest = if bias > *highest { bias } else { *highest };
+                }
+            }
+        },
+    );
+    let first = highest.iter().position(|&bias| bias > HIDDEN).unwrap_or(0);
+    first..highest.iter().rposition(|&bias| bias > HIDDEN).map_or(columns, |last| last + 1)
+}
+
+/// `softmax(score + bias)` of every row over some of its columns, in place; the others stay as they are.
+pub fn biased_softmax(scores: &mut [f32], bias: &[f32], columns: usize, seen: &Range<usize>) {
     Arch::new().dispatch(
         #[inline(always)]
         || {
             for (row, bias) in scores.chunks_exact_mut(columns).zip(bias.chunks_exact(columns)) {
+                let (row, bias) = (&mut row[seen.clone()], &bias[seen.clone()]);
                 for (x, &bias) in row.iter_mut().zip(bias) {
                     *x += bias;
                 }
@@ -174,16 +196,78 @@ pub fn biased_softmax(scores: &mut [f32], bias: &[f32], columns: usize) {
     );
 }
 
-/// Turns the gradient of a softmax into that of its argument, in place: `p (g - sum(p g))`, by rows.
-pub fn softmax_backward(p: &[f32], grad: &mut [f32], columns: usize) {
+/// Turns the gradients of a softmax into those of its arguments, in place, row by row: `p (g - m)`, where `m`, the sum of
+/// `p g`, is what the row's result and its gradient have as their product.
+///
+/// Each is given as rows that stand `stride` numbers apart.
+pub fn softmax_backward(p: Rows, grad: &mut [f32], result: Rows, of_result: Rows) {
     Arch::new().dispatch(
         #[inline(always)]
         || {
-            for (p, g) in p.chunks_exact(columns).zip(grad.chunks_exact_mut(columns)) {
-                let mean = sum2(p, g, |a, b| a * b);
+            for (((g, p), out), dout) in
+                grad.chunks_exact_mut(p.columns).zip(p.iter()).zip(result.iter()).zip(of_result.iter())
+            {
+                let mean = sum2(out, dout, |a, b| a * b);
                 for (g, &p) in g.iter_mut().zip(p) {
                     *g = p * (*g - mean);
                 }
+            }
+        },
+    );
+}
+
+/// Rows of `columns` numbers that stand `stride` numbers apart.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    pub data: &'a [f32],
+    pub columns: usize,
+    pub stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    #[inline(always)]
+    fn iter(self) -> impl Iterator<Item = &'a [f32]> {
+        self.data.chunks(self.stride).map(move |row| &row[..self.columns])
+    }
+}
+
+/// Writes `x w` for few rows `x`: what stands in `w` is read once, in its order, which memory likes better than the tiles of a
+/// product of many rows.
+pub fn few_rows(x: Rows, w: Rows, out: &mut [f32]) {
+    let (width, k) = (w.columns, x.columns);
+    let row = |i: usize| &w.data[i * w.stride..][..width];
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            out.fill(0.0);
+            for i in (0..k - k % 4).step_by(4) {
+                let (w0, w1, w2, w3) = (row(i), row(i + 1), row(i + 2), row(i + 3));
+                for (x, out) in x.iter().zip(out.chunks_exact_mut(width)) {
+                    let (a, b, c, d) = (x[i], x[i + 1], x[i + 2], x[i + 3]);
+                    for ((((out, &w0), &w1), &w2), &w3) in out.iter_mut().zip(w0).zip(w1).zip(w2).zip(w3) {
+                        *out = *out + a * w0 + b * w1 + c * w2 + d * w3;
+                    }
+                }
+            }
+            for i in k - k % 4..k {
+                for (x, out) in x.iter().zip(out.chunks_exact_mut(width)) {
+                    for (out, &w) in out.iter_mut().zip(row(i)) {
+                        *out += x[i] * w;
+                    }
+                }
+            }
+        },
+    );
+}
+
+/// Turns every `x` into `e^(scale (x - largest))`.
+pub fn exponentials(row: &mut [f32], scale: f32) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let top = largest(row);
+            for x in row.iter_mut() {
+                *x = exp((*x - top) * scale);
             }
         },
     );
@@ -220,8 +304,19 @@ pub fn gather_log_probs_backward(logits: &[f32], lse: &[[f32; 2]], ids: &[usize]
     );
 }
 
+/// The sum of squares; blocks are added up in `f64`, so that many small numbers are not lost beside a large sum.
+pub fn sum_of_squares(x: &[f32]) -> f32 {
+    let block = |x: &[f32]| {
+        Arch::new().dispatch(
+            #[inline(always)]
+            || f64::from(sum2(x, x, |a, b| a * b)),
+        )
+    };
+    x.chunks(4096).map(block).sum::<f64>() as f32
+}
+
 /// One update of [`Adam`](super::Adam) in place.
-pub fn adamw(w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], adam: &super::Adam) {
+pub fn adamw(w: &mut [f32], g: &[f32], [m, v]: [&mut [f32]; 2], adam: &super::Adam) {
     let [clip, b1, b2, rate1, c2, eps, keep] =
         [adam.clip, adam.beta1, adam.beta2, adam.rate / adam.correction1, adam.correction2, adam.epsilon, adam.keep]
             .map(|x| x as f32);

@@ -3,11 +3,17 @@
 use super::schema::{Baseline, Effect, FactorLevel, Status, SweepReport};
 use crate::report::Power;
 use crate::report::numbers::{fixed, p_relation, percent, plural, shortest};
+use crate::report::sentence::{defined, plain};
 use crate::report::verdict::Strength;
 
 /// The sentences that the report opens with; `report.verdict` itself is not read.
 #[must_use]
 pub fn verdict(report: &SweepReport) -> Vec<String> {
+    sentences(report).iter().map(|sentence| plain(sentence)).collect()
+}
+
+/// The same with their numbers' definitions.
+pub fn sentences(report: &SweepReport) -> Vec<String> {
     let mut sentences = vec![size(report)];
     sentences.extend(best(report));
     sentences.extend(factor(report, false));
@@ -19,14 +25,16 @@ pub fn verdict(report: &SweepReport) -> Vec<String> {
 
 fn size(report: &SweepReport) -> String {
     let count = |status: Status| report.points.iter().filter(|point| point.status == status).count();
-    let all = plural(report.points.len(), "point");
+    let all = defined("count", plural(report.points.len(), "point"));
     let sample = sample(report).map_or_else(String::new, |sample| format!(", {sample}"));
     match (count(Status::Failed), count(Status::Missing)) {
         (0, 0) => format!("All {all} are done{sample}."),
         (failed, missing) => format!(
-            "Of {all}, {} are done{sample}; {failed} failed, {missing} missing. What is not there is in no average, and \
+            "Of {all}, {} are done{sample}; {} failed, {} missing. What is not there is in no average, and \
              levels are compared over the points that both have.",
-            count(Status::Done)
+            defined("count", count(Status::Done)),
+            defined("count", failed),
+            defined("count", missing)
         ),
     }
 }
@@ -38,7 +46,8 @@ fn sample(report: &SweepReport) -> Option<String> {
         let (low, high) = (done().map(of).min()?, done().map(of).max()?);
         Some(if low == high { plural(low, thing) } else { format!("{low} to {high} {thing}s") })
     };
-    Some(format!("{} x {}", range(|r| r.seeds.len(), "seed")?, range(|r| r.prompts, "test prompt")?))
+    let (seeds, prompts) = (range(|r| r.seeds.len(), "seed")?, range(|r| r.prompts, "test prompt")?);
+    Some(format!("{} x {}", defined("seeds", seeds), defined("prompts", prompts)))
 }
 
 fn best(report: &SweepReport) -> Option<String> {
@@ -46,14 +55,14 @@ fn best(report: &SweepReport) -> Option<String> {
     Some(format!(
         "Of {} the best by validation win rate is `{}` at `{}` with {}: it wins {} % of comparisons with the SFT reference on \
          test prompts ({} % interval {} to {}); {}.",
-        plural(best.candidates, "result"),
+        defined("count", plural(best.candidates, "result")),
         best.variant,
         best.point,
-        plural(best.budget, "annotation"),
-        percent(best.win_rate),
+        defined("annotations", plural(best.budget, "annotation")),
+        defined("win_rate", percent(best.win_rate)),
         fixed(100.0 * report.confidence, 0),
-        percent(best.ci[0]),
-        percent(best.ci[1]),
+        defined("ci", percent(best.ci[0])),
+        defined("ci", percent(best.ci[1])),
         beside(report, best.baseline.as_ref()),
     ))
 }
@@ -64,13 +73,13 @@ fn beside(report: &SweepReport, baseline: Option<&Baseline>) -> String {
         return "there is no result at a baseline point to compare it with".to_owned();
     };
     let Some(effect) = &baseline.effect else { return "it is the baseline point itself".to_owned() };
-    let points = fixed(effect.difference_points.abs(), 1);
+    let points = defined("difference_points", fixed(effect.difference_points.abs(), 1));
     let more = if effect.difference_points < 0.0 { "less" } else { "more" };
     let gap = match Strength::of(effect.ci, effect.p_value) {
         Strength::Nothing => format!("no detectable difference from the baseline: {points} points {more}"),
         _ => format!("{points} points {more} than the baseline"),
     };
-    let evidence = evidence(report, effect, effect.p_value);
+    let evidence = evidence(report, effect, "p_value");
     format!("{gap}, `{}` ({evidence}, not corrected for the choice)", baseline.point)
 }
 
@@ -94,9 +103,9 @@ fn factor(report: &SweepReport, lead: bool) -> Option<String> {
         level.axis,
         level.level,
         level.first_level,
-        fixed(effect.difference_points.abs(), 1),
-        evidence(report, effect, effect.p_holm.unwrap_or(effect.p_value)),
-        plural(effect.pairs, "pair"),
+        defined("effect", fixed(effect.difference_points.abs(), 1)),
+        evidence(report, effect, if effect.p_holm.is_some() { "p_holm" } else { "p_value" }),
+        defined("pairs", plural(effect.pairs, "pair")),
     );
     let kind = if lead { "a lead" } else { "a win rate" };
     Some(match strength(effect) {
@@ -116,9 +125,9 @@ fn trend(report: &SweepReport) -> Option<String> {
         "Of the sampled axes, `{}` has the strongest rank correlation with a win rate: {} with that of `{}`, over {}; it is not \
          tested.",
         trend.axis,
-        fixed(rho, 2),
+        defined("spearman", fixed(rho, 2)),
         trend.quantity.variant,
-        plural(trend.values.len(), "point"),
+        defined("count", plural(trend.values.len(), "point")),
     ))
 }
 
@@ -128,7 +137,7 @@ fn limits(report: &SweepReport) -> Vec<String> {
     if effects.len() > 1 {
         sentences.push(format!(
             "P-values of factors are corrected by Holm's method over {} effects; intervals are not.",
-            effects.len()
+            defined("count", effects.len())
         ));
     }
     if report.judge.contains("; or ") {
@@ -157,7 +166,7 @@ fn limits(report: &SweepReport) -> Vec<String> {
     if warned > 0 {
         sentences.push(format!(
             "Runs of {} raised warnings; read them before trusting the ranking.",
-            plural(warned, "result")
+            defined("count", plural(warned, "result"))
         ));
     }
     sentences
@@ -171,25 +180,30 @@ fn too_small(report: &SweepReport) -> Option<String> {
     let powers: Vec<&Power> = quiet.filter_map(|effect| effect.power.as_ref()).filter(hidden).collect();
     let detectable = || powers.iter().map(|power| power.detectable_points);
     let (low, high) = (detectable().reduce(f64::min)?, detectable().reduce(f64::max)?);
-    let most = |of: fn(&Power) -> Option<usize>, thing: &str| {
+    let most = |metric: &str, of: fn(&Power) -> Option<usize>, thing: &str| {
         let all: Option<Vec<usize>> = powers.iter().map(|power| of(power)).collect();
-        all?.into_iter().max().map(|most| plural(most, thing))
+        all?.into_iter().max().map(|most| defined(metric, plural(most, thing)))
     };
-    let ways = [most(|power| power.prompts_needed, "test prompt"), most(|power| power.seeds_needed, "seed")];
+    let ways = [
+        most("prompts_needed", |power| power.prompts_needed, "test prompt"),
+        most("seeds_needed", |power| power.seeds_needed, "seed"),
+    ];
     let ways: Vec<String> = ways.into_iter().flatten().collect();
     let ways = if ways.is_empty() { "more prompts and more seeds".to_owned() } else { ways.join(", or ") };
     let (low, high) = (fixed(low, 1), fixed(high, 1));
-    let range = if low == high { low } else { format!("{low} to {high}") };
+    let range = defined("detectable_points", if low == high { low } else { format!("{low} to {high}") });
     Some(format!(
         "The sweep was too small for its question: {} whose interval covers zero would be seen {} % of the time from {range} \
          points on only; {} points would take {ways}.",
-        plural(powers.len(), "effect"),
+        defined("count", plural(powers.len(), "effect")),
         fixed(100.0 * report.power, 0),
         shortest(report.difference),
     ))
 }
 
-fn evidence(report: &SweepReport, effect: &Effect, p: f64) -> String {
-    let [low, high] = effect.ci.map(|x| fixed(x, 1));
-    format!("{} % interval {low} to {high}, p {}", fixed(100.0 * report.confidence, 0), p_relation(p))
+/// With the p-value that `metric` names; the corrected one where there is one.
+fn evidence(report: &SweepReport, effect: &Effect, metric: &str) -> String {
+    let [low, high] = effect.ci.map(|x| defined("ci", fixed(x, 1)));
+    let p = if metric == "p_holm" { effect.p_holm.unwrap_or(effect.p_value) } else { effect.p_value };
+    format!("{} % interval {low} to {high}, p {}", fixed(100.0 * report.confidence, 0), defined(metric, p_relation(p)))
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::schema::{FactorLevel, LevelPair, Quantity, Status, SweepReport, Trend};
 use super::tables::{self, quantity, reason};
-use super::{effects, scatter};
+use super::{effects, scatter, verdict};
 use crate::report::numbers::{fixed, percent, plural};
 use crate::report::svg::Svg;
 use crate::report::tables::Table;
@@ -17,6 +17,8 @@ const SPELLED_OUT: usize = 8;
 #[derive(Serialize)]
 pub struct View<'a> {
     pub report: &'a SweepReport,
+    /// The verdict's sentences with their numbers' definitions.
+    pub verdict: Vec<String>,
     pub confidence: String,
     /// How often a difference is to be seen, in percent.
     pub power: String,
@@ -107,6 +109,7 @@ pub fn view(report: &SweepReport) -> View<'_> {
     });
     View {
         report,
+        verdict: verdict::sentences(report),
         confidence: fixed(100.0 * report.confidence, 0),
         power: fixed(100.0 * report.power, 0),
         best,

@@ -14,6 +14,7 @@ pub fn cost(report: &Report) -> Option<Table> {
         ("wall time", "wall_seconds"),
         ("tokens", "stage_tokens"),
         ("tokens/s", "tokens_per_second"),
+        ("padding", "padding"),
         ("peak memory", "peak_memory_bytes"),
     ];
     let mut kinds: Vec<&str> = Vec::new();
@@ -34,6 +35,7 @@ pub fn cost(report: &Report) -> Option<Table> {
             duration(seconds).into(),
             amount(tokens),
             rate(tokens, seconds),
+            share(padding(&stages)),
             mebibytes(memory),
         ]
     };
@@ -69,6 +71,18 @@ fn rate(tokens: Option<u64>, seconds: f64) -> Cell {
     rate.unwrap_or_else(|| UNKNOWN.to_owned()).into()
 }
 
+/// The padding of stages that are trained, weighted by their tokens.
+fn padding(stages: &[&StageCost]) -> Option<f64> {
+    let known = stages.iter().filter_map(|stage| Some((stage.tokens? as f64, stage.padding?)));
+    let (sum, weight) =
+        known.fold((0.0, 0.0), |(sum, weight), (tokens, share)| (sum + tokens * share, weight + tokens));
+    (weight > 0.0).then(|| sum / weight)
+}
+
+fn share(share: Option<f64>) -> Cell {
+    share.map_or_else(|| UNKNOWN.to_owned(), percent).into()
+}
+
 fn mebibytes(bytes: Option<u64>) -> Cell {
     bytes.map_or_else(|| UNKNOWN.to_owned(), |bytes| format!("{} MiB", bytes >> 20)).into()
 }
@@ -81,6 +95,7 @@ pub fn stages(report: &Report) -> Option<Table> {
         ("wall time", "wall_seconds"),
         ("tokens", "stage_tokens"),
         ("tokens/s", "tokens_per_second"),
+        ("padding", "padding"),
         ("peak memory", "peak_memory_bytes"),
     ];
     let row = |stage: &StageCost| -> Vec<Cell> {
@@ -91,6 +106,7 @@ pub fn stages(report: &Report) -> Option<Table> {
             seconds.map_or_else(|| UNKNOWN.to_owned(), duration).into(),
             amount(stage.tokens),
             rate(stage.tokens, seconds.unwrap_or(0.0)),
+            share(stage.padding),
             mebibytes(stage.peak_memory_bytes),
         ]
     };

@@ -2,6 +2,7 @@
 //!
 //! How a cell is marked up is left to the templates. A column knows the number's definition in `docs/METRICS.md`.
 
+mod annotators;
 mod material;
 mod models;
 mod results;
@@ -10,6 +11,7 @@ mod training;
 
 use serde::Serialize;
 
+pub use annotators::{annotators, answers, rejections};
 pub use material::{cost, data, edits, facts, kind, lengths, missing, skipped, stages};
 pub use models::{best_of, detections, groups, kinds, mean, rewards};
 pub use results::{direct, faults, headline, judges, matrices, pairs, reference, views, win_rates};

@@ -15,7 +15,7 @@ use super::power::{against_reference, from_half, over_seeds, power};
 use super::{Cell, mean};
 use crate::eval::{self, Outcomes, wilson, win_rate};
 use crate::ppo::train::Suspicion;
-use crate::recipe::Recipe;
+use crate::recipe::{Method, Recipe, Run};
 use crate::report::{Divergence, GridCell, RewardModelResult, VariantResult};
 use crate::store::Artefact;
 
@@ -48,8 +48,11 @@ impl Loaded {
         let of = |role: &str| inputs.artefact(&format!("{index}.{role}"));
         let (responses, policy) = (of("responses").ok(), of("policy").ok());
         let evaluation = |(category, model): (String, &Artefact)| Ok((category, model.read_json("evaluation.json")?));
-        let metrics: Option<Vec<Line>> = policy.map(|policy| policy.read_jsonl("metrics.jsonl")).transpose()?;
-        let suspicions = policy.map(|policy| policy.read_jsonl("suspicions.jsonl")).transpose()?;
+        // What is not trained has no metrics, and only PPO is watched.
+        let lines = |name: &str| policy.filter(|policy| policy.manifest.files.contains_key(name));
+        let metrics: Option<Vec<Line>> =
+            lines("metrics.jsonl").map(|policy| policy.read_jsonl("metrics.jsonl")).transpose()?;
+        let suspicions = lines("suspicions.jsonl").map(|policy| policy.read_jsonl("suspicions.jsonl")).transpose()?;
         let judgements: Judgements = of("judgements")?.read_json("judgements.json")?;
         let outcomes = judgements.judged.outcomes();
         Ok(Self {
@@ -109,7 +112,9 @@ pub(super) fn keep_common(cells: &mut [Loaded]) {
 pub(super) struct Chosen<'a> {
     pub(super) variant: String,
     pub(super) budget: usize,
+    /// 0 where nothing was trained.
     pub(super) kl_coef: f64,
+    pub(super) is_trained: bool,
     pub(super) validation: Option<f64>,
     /// One cell a seed, in the recipe's order.
     pub(super) cells: Vec<&'a Loaded>,
@@ -120,7 +125,7 @@ pub(super) fn chosen<'a>(recipe: &Recipe, cells: &'a [Loaded]) -> Vec<Chosen<'a>
     let mut all = Vec::new();
     for budget in recipe.budgets.iter().map(|budget| budget.get()) {
         for run in recipe.runs() {
-            let candidates = candidates(recipe, cells, &run.name, budget);
+            let candidates = candidates(recipe, cells, &run, budget);
             let rates: Vec<(f64, Option<f64>)> = candidates.iter().map(|c| (c.kl_coef, c.validation)).collect();
             let best = best_coefficient(&rates);
             let best = candidates.into_iter().find(|c| best.is_some_and(|best| best.to_bits() == c.kl_coef.to_bits()));
@@ -130,8 +135,10 @@ pub(super) fn chosen<'a>(recipe: &Recipe, cells: &'a [Loaded]) -> Vec<Chosen<'a>
     all
 }
 
-fn candidates<'a>(recipe: &Recipe, cells: &'a [Loaded], variant: &str, budget: usize) -> Vec<Chosen<'a>> {
-    let grid = recipe.ppo.kl_coef.values().iter().map(|beta| beta.get());
+fn candidates<'a>(recipe: &Recipe, cells: &'a [Loaded], run: &Run, budget: usize) -> Vec<Chosen<'a>> {
+    let grid = run.variant.coefficients(&recipe.ppo).into_iter();
+    let variant = run.name.as_str();
+    let is_trained = !matches!(run.variant.method(), Some(Method::BestOfN(..)));
     let candidate = |kl_coef: f64| {
         let here = |cell: &&Loaded| {
             let Cell { variant: name, budget: at, kl_coef: beta, round, .. } = &cell.at;
@@ -139,17 +146,21 @@ fn candidates<'a>(recipe: &Recipe, cells: &'a [Loaded], variant: &str, budget: u
         };
         let cells: Vec<&Loaded> = cells.iter().filter(here).collect();
         let validation = mean(&cells.iter().filter_map(|cell| cell.validation()).collect::<Vec<_>>());
-        Chosen { variant: variant.to_owned(), budget, kl_coef, validation, cells }
+        Chosen { variant: variant.to_owned(), budget, kl_coef, is_trained, validation, cells }
     };
     grid.map(candidate).filter(|candidate| !candidate.cells.is_empty()).collect()
 }
 
 pub(super) fn grid(recipe: &Recipe, cells: &[Loaded], chosen: &[Chosen]) -> Vec<GridCell> {
     let row = |best: &Chosen| {
-        candidates(recipe, cells, &best.variant, best.budget)
+        let runs = recipe.runs();
+        let run = runs.iter().find(|run| run.name == best.variant);
+        let tried = run.map(|run| candidates(recipe, cells, run, best.budget)).unwrap_or_default();
+        tried
             .into_iter()
+            .filter(|candidate| candidate.is_trained)
             .map(|candidate| GridCell {
-                kl_nats: candidate.over(|cell| Some(cell.summary.as_ref()?.kl?.sequence_k1)),
+                kl_nats: candidate.over(|cell| cell.summary.as_ref()?.kl_nats()),
                 mean_reward: candidate.over(|cell| cell.summary.as_ref()?.mean_reward),
                 mean_score: candidate.over(Loaded::score),
                 variant: candidate.variant,
@@ -164,6 +175,11 @@ pub(super) fn grid(recipe: &Recipe, cells: &[Loaded], chosen: &[Chosen]) -> Vec<
 }
 
 impl Chosen<'_> {
+    /// The KL coefficient, where there is one.
+    pub(super) fn coefficient(&self) -> Option<f64> {
+        self.is_trained.then_some(self.kl_coef)
+    }
+
     /// The mean of `of` over the seeds where it is known.
     pub(super) fn over(&self, of: impl Fn(&Loaded) -> Option<f64>) -> Option<f64> {
         mean(&self.cells.iter().filter_map(|cell| of(cell)).collect::<Vec<_>>())
@@ -208,8 +224,8 @@ pub(super) fn variants(recipe: &Recipe, inputs: &Inputs, chosen: &[Chosen]) -> R
                 iqm_win_rate: iqm.map(|iqm| iqm.value),
                 iqm_ci: iqm.map(|iqm| [iqm.low, iqm.high]),
                 power: power(&recipe.evaluation, &from_half(&outcomes)),
-                kl_coef: Some(chosen.kl_coef),
-                kl_nats: kl.map(|kl| kl.sequence_k1),
+                kl_coef: chosen.coefficient(),
+                kl_nats: chosen.over(|cell| cell.summary.as_ref()?.kl_nats()),
                 kl,
                 mean_reward: chosen.over(|cell| cell.summary.as_ref()?.mean_reward),
                 mean_length: chosen.over(|cell| Some(cell.summary.as_ref()?.habits.length)),

@@ -13,13 +13,15 @@ use crate::store::{self, Artefact};
 pub(super) fn costs(inputs: &Inputs) -> Result<Vec<StageCost>> {
     let cost = |(label, artefact): (&str, &Artefact)| {
         let made = &artefact.manifest.provenance;
+        let trained = lines(artefact)?;
         let marks = made.marks.iter().map(|&(step, seconds)| Mark { step, seconds });
         Ok(StageCost {
             label: label.to_owned(),
             stage: artefact.manifest.stage.clone(),
             wall_seconds: Some(made.wall_seconds),
             started: Some(made.started),
-            tokens: tokens(artefact)?,
+            tokens: tokens(artefact, &trained)?,
+            padding: padding(&trained),
             peak_memory_bytes: made.peak_memory_bytes,
             cached: !artefact.fresh,
             marks: marks.collect(),
@@ -36,14 +38,31 @@ struct Line {
 #[derive(Deserialize)]
 struct Values {
     tokens: Option<f64>,
+    padding: Option<f64>,
+}
+
+/// The metrics of a stage that is trained; none of another.
+fn lines(artefact: &Artefact) -> Result<Vec<Values>> {
+    if !artefact.manifest.files.contains_key("metrics.jsonl") {
+        return Ok(Vec::new());
+    }
+    let lines: Vec<Line> = artefact.read_jsonl("metrics.jsonl")?;
+    Ok(lines.into_iter().map(|line| line.values).collect())
+}
+
+/// The mean share of padding, weighted by tokens.
+fn padding(trained: &[Values]) -> Option<f64> {
+    let known = trained.iter().filter_map(|values| Some((values.tokens?, values.padding?)));
+    let (sum, weight) =
+        known.fold((0.0, 0.0), |(sum, weight), (tokens, share)| (sum + tokens * share, weight + tokens));
+    (weight > 0.0).then(|| sum / weight)
 }
 
 /// Response tokens that a stage was trained on or, in PPO and responses, sampled.
-fn tokens(artefact: &Artefact) -> Result<Option<u64>> {
+fn tokens(artefact: &Artefact, trained: &[Values]) -> Result<Option<u64>> {
     let has = |file: &str| artefact.manifest.files.contains_key(file);
     if has("metrics.jsonl") {
-        let lines: Vec<Line> = artefact.read_jsonl("metrics.jsonl")?;
-        let sum: Option<f64> = lines.iter().map(|line| line.values.tokens).sum();
+        let sum: Option<f64> = trained.iter().map(|values| values.tokens).sum();
         #[allow(clippy::cast_sign_loss, reason = "a sum of counts")]
         return Ok(sum.filter(|sum| *sum > 0.0).map(|sum| sum as u64));
     }

@@ -15,7 +15,8 @@ pub(super) fn curves(recipe: &Recipe, inputs: &Inputs, chosen: &[Chosen]) -> Vec
         budget: chosen.budget,
         seeds: chosen.cells.iter().map(|cell| seed_curve(inputs, cell, window)).collect(),
     };
-    chosen.iter().map(curve).collect()
+    // Steps of other methods are of another kind.
+    chosen.iter().filter(|chosen| recipe.is_ppo(&chosen.variant)).map(curve).collect()
 }
 
 fn seed_curve(inputs: &Inputs, cell: &Loaded, window: usize) -> SeedCurve {

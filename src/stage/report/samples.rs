@@ -49,7 +49,9 @@ struct Subject<'a> {
 
 /// Held-out originals with their edits, then responses of the variants that win, lose, or were drawn from all.
 pub(super) fn heatmaps(config: &Config, inputs: &Inputs, chosen: &[Chosen]) -> Result<Vec<Heatmap>> {
-    let cells = shown(chosen);
+    // Only what PPO was given has token rewards.
+    let mut cells = shown(chosen);
+    cells.retain(|cell| config.recipe.is_ppo(&cell.at.variant));
     let Some(first) = cells.first() else { return Ok(Vec::new()) };
     let (setting, tokenizer) = (&config.setting, config.setting.tokenizer(inputs)?);
     let mut rng = ChaCha8Rng::seed_from_u64(samples_seed());
@@ -100,7 +102,7 @@ fn advantages(
     let models = [setting.trained(policy, Some(&reference))?, reference, value];
     let ppo: ppo::Config = serde_json::from_value(policy.manifest.config.clone()).context("config of a policy")?;
     let special = Special { pad: tokenizer.pad(), eos: tokenizer.eos() };
-    Ok(crew.install(|| crate::ppo::advantages(&models, row, rewards, (&ppo.ppo, ppo.kl_coef), special, crew)))
+    Ok(crew.install(|| crate::ppo::advantages(&models, row, rewards, (&ppo.ppo, ppo.kl_coef), special)))
 }
 
 /// Held-out originals of edits.

@@ -15,6 +15,7 @@ use crate::stage::execute::Inputs;
 use crate::stage::node::{Node, Plan, Stage};
 use crate::stage::plan::plan_recipe;
 use crate::stage::reason::recall;
+use crate::stage::responses::Summary;
 use crate::store::{Artefact, Key, Lookup, Store};
 
 /// A point with its results, one for each variant and budget.
@@ -175,7 +176,7 @@ fn measured(result: PointResult, best: &Chosen, columns: &[usize]) -> Result<Mea
     let seeds: Vec<SeedResult> =
         best.cells.iter().map(|cell| SeedResult { seed: cell.at.seed, measures: measures(cell) }).collect();
     let result = PointResult {
-        kl_coef: Some(best.kl_coef),
+        kl_coef: best.coefficient(),
         measures: Measures::mean(&seeds.iter().map(|seed| seed.measures).collect::<Vec<_>>()),
         prompts,
         seeds,
@@ -206,7 +207,7 @@ fn measures(cell: &Loaded) -> Measures {
     Measures {
         win_rate: mean(&cell.outcomes()),
         validation_win_rate: cell.validation(),
-        kl_nats: summary.and_then(|summary| Some(summary.kl?.sequence_k1)),
+        kl_nats: summary.and_then(Summary::kl_nats),
         mean_reward: summary.and_then(|summary| summary.mean_reward),
         mean_length: summary.map(|summary| summary.habits.length),
         faults: faults.and_then(|faults| mean(&faults)),

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics is a test that fails")]
 
 mod checkpoint;
+#[allow(dead_code, reason = "not all of it is needed here")]
 mod tiny;
 
 use std::fs;
@@ -131,7 +132,7 @@ fn conversations_that_cannot_be_imitated_are_bad_rows() {
         json!("and"),
         json!([]),
     ] {
-        rows.push_str(&format!("\n{}", json!({ "messages": messages })));
+        rows = format!("{rows}\n{}", json!({ "messages": messages }));
     }
     lab.write("rows.jsonl", &rows);
     let refused = lab.said(&["run", "talk.toml"]);

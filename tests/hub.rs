@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics is a test that fails")]
 
 mod checkpoint;
+#[allow(dead_code, reason = "not all of it is needed here")]
 mod tiny;
 
 use std::fs;
@@ -177,8 +178,9 @@ fn on_rows(lab: &Lab, path: &str) {
 fn datasets_come_from_cache_and_hub_alike() {
     let lab = Lab::without_oracle();
     fs::create_dir_all(lab.path("rows/data")).unwrap();
-    let row =
-        |i: usize| json!({ "prompt": format!("q{i}"), "chosen": format!("yes {i}"), "rejected": "no" }).to_string();
+    let row = |i: usize| {
+        json!({ "prompt": format!("q{i}"), "chosen": format!("it is {i}"), "rejected": "it is not" }).to_string()
+    };
     let half = |from: usize| (from..from + 30).map(row).collect::<Vec<_>>().join("\n");
     fs::write(lab.path("rows/data/train-00000-of-00002.jsonl"), half(0)).unwrap();
     fs::write(lab.path("rows/data/train-00001-of-00002.jsonl"), half(30)).unwrap();

@@ -63,10 +63,10 @@ mod demonstrations {
         let loss = metric(&memory, "loss");
         assert!(loss[79] < 0.05 * loss[0], "from {} to {}", loss[0], loss[79]);
         let examples = examples();
-        let prompts: Vec<&[u32]> = examples.iter().map(|(prompt, _)| prompt.as_slice()).collect();
+        let prompts: Vec<&[u32]> = examples.iter().map(|example| example.prompt.as_slice()).collect();
         let greedy = sample(&model, &prompts, SPECIAL, Sampling::plain(0.0, 8), 0, &Crew::new(1), &|_| ());
-        for (found, (_, response)) in greedy.iter().zip(&examples) {
-            assert_eq!(found.ids, *response);
+        for (found, example) in greedy.iter().zip(&examples) {
+            assert_eq!(found.ids, example.response);
         }
     }
 

@@ -84,7 +84,8 @@ fn optimised(pairs: &[Comparison], beta: f64, checkpoints: &dyn Checkpoints, mem
         "data": "preferences", "beta": beta, "epochs": 12, "batch_size": 16, "optimizer": { "learning_rate": 3e-3 },
     }));
     let reference = policy();
-    let task = dpo::Task { config: &config, beta, reference: &reference, pairs, pad: SPECIAL.pad, seed: 5, shards: 2.into() };
+    let task =
+        dpo::Task { config: &config, beta, reference: &reference, pairs, pad: SPECIAL.pad, seed: 5, shards: 2.into() };
     dpo::train(reference.clone(), &task, &Crew::new(1), &Emitter::new("dpo", memory), checkpoints)
 }
 

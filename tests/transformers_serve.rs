@@ -10,6 +10,7 @@
     reason = "a test that panics fails, and one that is skipped says so"
 )]
 
+mod peers;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod tiny;
 
@@ -39,29 +40,22 @@ impl Drop for Server {
     }
 }
 
-/// The program that serves and the checkpoint that it serves, or what is missing.
-fn servable() -> Result<(PathBuf, PathBuf), String> {
+/// The checkpoint that is served; none, with a notice, where the fixtures are missing.
+fn checkpoint() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let fixtures = std::env::var_os("RUNNER_FIXTURES").map_or_else(|| root.join("../shared/fixtures"), PathBuf::from);
-    let model = fixtures.join("hf/llama");
-    let model = model.canonicalize().map_err(|_| format!("no checkpoint `{}`", model.display()))?;
-    let environment = std::env::var_os("RUNNER_PYTHON_ENV").ok_or("RUNNER_PYTHON_ENV names no environment")?;
-    let program = PathBuf::from(environment).join("bin/transformers");
-    if program.exists() { Ok((program, model)) } else { Err(format!("no `{}`", program.display())) }
+    let model = fixtures.join("hf/llama").canonicalize();
+    if model.is_err() {
+        eprintln!("skipped: no checkpoint `hf/llama` in `{}`", fixtures.display());
+    }
+    model.ok()
 }
 
 impl Server {
     /// None, with a notice, where the program or the checkpoint is missing.
     fn start() -> Option<Self> {
-        let (program, model) = match servable() {
-            Ok(found) => found,
-            Err(missing) => {
-                let required = std::env::var_os("RUNNER_REQUIRE_TRANSFORMERS").is_some();
-                assert!(!required, "`transformers serve` is required here, but: {missing}");
-                eprintln!("skipped: {missing}");
-                return None;
-            }
-        };
+        let model = checkpoint()?;
+        let program = peers::python("transformers, fastapi, uvicorn")?.with_file_name("transformers");
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let child = Command::new(program)
             .arg("serve")

@@ -49,7 +49,7 @@ pub fn rejections(report: &Report) -> Option<Table> {
 
 /// The first answers of both kinds.
 pub fn answers(report: &Report) -> Option<Table> {
-    let head = [("stage", ""), ("answer", ""), ("shown", ""), ("said", "")];
+    let head = [("answer", ""), ("shown", ""), ("said", "")];
     let rows = report.annotators.iter().flat_map(|a| {
         let row = |example: &crate::report::AnnotatorExample| -> Vec<Cell> {
             let (kind, why) = match &example.problem {
@@ -59,15 +59,14 @@ pub fn answers(report: &Report) -> Option<Table> {
             };
             let said: &str = if example.answer.trim().is_empty() { "(nothing)" } else { &example.answer };
             vec![
-                a.stage.as_str().into(),
-                Cell::from(kind).note(why),
+                Cell::from(kind).note(if why.is_empty() { a.stage.clone() } else { format!("{why}; {}", a.stage) }),
                 Cell::from(example.original.as_str()).note(example.prompt.clone()),
                 said.into(),
             ]
         };
         a.examples.iter().map(row).collect::<Vec<_>>()
     });
-    Table::new("answers", "Some answers of annotators", 4, &head).with(rows).ruled_by(0).some()
+    Table::new("answers", "Some answers of annotators", 3, &head).with(rows).some()
 }
 
 #[cfg(test)]
@@ -112,8 +111,8 @@ mod tests {
         assert_eq!(
             said,
             [
-                ["edits", "taken25 % of the words", "so be it", "be it"],
-                ["edits", "rejectedit is empty", "so be it", "(nothing)"]
+                ["taken25 % of the words; edits", "so be it", "be it"],
+                ["rejectedit is empty; edits", "so be it", "(nothing)"]
             ]
         );
         assert!(answers(&Report::default()).is_none() && annotators(&Report::default()).is_none());

@@ -14,7 +14,7 @@ pub fn cost(report: &Report) -> Option<Table> {
         ("wall time", "wall_seconds"),
         ("tokens", "stage_tokens"),
         ("tokens/s", "tokens_per_second"),
-        ("padding", "padding"),
+        ("padding (%)", "padding"),
         ("peak memory", "peak_memory_bytes"),
     ];
     let mut kinds: Vec<&str> = Vec::new();
@@ -95,7 +95,7 @@ pub fn stages(report: &Report) -> Option<Table> {
         ("wall time", "wall_seconds"),
         ("tokens", "stage_tokens"),
         ("tokens/s", "tokens_per_second"),
-        ("padding", "padding"),
+        ("padding (%)", "padding"),
         ("peak memory", "peak_memory_bytes"),
     ];
     let row = |stage: &StageCost| -> Vec<Cell> {

@@ -241,7 +241,8 @@ def older(folder, changes):
         kind = rope.pop("rope_type")
         rope.pop("original_max_position_embeddings", None) if table["model_type"] == "phi3" else None
         table["rope_scaling"] = {"type": kind, **rope} if kind != "default" else None
-        if kind == "llama3":
+        # Both names of the key are found; Gemma 3's and Llama 3's have the newer one.
+        if kind == "llama3" or table["model_type"] == "gemma3_text" and kind != "default":
             table["rope_scaling"]["rope_type"] = table["rope_scaling"].pop("type")
     if local:
         table["rope_local_base_freq"] = local["rope_theta"]

@@ -266,6 +266,7 @@ mod tests {
             }
         }
         let rest = rest
+            .replace("&#39;", "")
             .replace("95 % interval", "")
             .replace("covers 50 %", "")
             .replace("seen 80 %", "")

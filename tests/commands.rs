@@ -262,7 +262,7 @@ fn only_models_are_opened() {
     let ask = |model: &str| refused(&["generate", "--model", model, "--prompt", "a"]);
     assert!(
         ask("tokenizer")
-            .contains("expected a model (a result of `sft`, `ppo` or `reward`), found a result of `tokenizer`")
+            .contains("expected a model (a result of `sft`, `ppo`, `dpo` or `reward`), found a result of `tokenizer`")
     );
     assert!(ask("sft/seed=1").contains("did you mean `sft/seed=0`?"));
     assert!(

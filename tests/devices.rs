@@ -119,7 +119,7 @@ fn devices_of_a_list_are_of_one_kind_and_differ() {
         (&["device='flex'", "devices=['cuda:0', 'cuda:1']"], "`device` and `devices` are both given"),
         (&["devices=['cuda:0', 'cuda:1']"], "--features cuda"),
         (&["replicas=0"], "replicas"),
-        (&["replicas='all'"], "`auto` or a whole number of at least 1"),
+        (&["replicas='all'"], "`auto`, or a whole number of at least 1"),
     ] {
         let sets = changes.iter().flat_map(|change| ["--set", change]);
         let arguments: Vec<&str> = ["run", "tiny.toml"].into_iter().chain(sets).collect();

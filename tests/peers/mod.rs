@@ -9,7 +9,7 @@ pub fn python(packages: &str) -> Option<PathBuf> {
     let environments = ["RUNNER_TRANSFORMERS_ENV", "RUNNER_PYTHON_ENV"].into_iter().filter_map(std::env::var_os);
     for environment in environments {
         let python = Path::new(&environment).join("bin/python");
-        let imported = Command::new(&python).args(["-c", &format!("import {packages}")]).output();
+        let imported = Command::new(&python).args(["-I", "-c", &format!("import {packages}")]).output();
         if imported.is_ok_and(|output| output.status.success()) {
             return Some(python);
         }

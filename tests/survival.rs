@@ -93,11 +93,7 @@ fn killed_again_and_again_it_ends_with_the_same_bytes() {
                 };
                 // Something is left for the rounds to come. Sampling tells of every response, and is no training.
                 let trained = trainers.iter().map(|trainer| progress(trainer)).sum::<u64>();
-                if by_clock {
-                    slept > patience || trained > 12
-                } else {
-                    progress(trainer) > steps || trained > 150
-                }
+                if by_clock { slept > patience || trained > 12 } else { progress(trainer) > steps || trained > 150 }
             });
             thread::sleep(Duration::from_micros(next(&mut random, 8000)));
             child.kill().unwrap();

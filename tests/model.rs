@@ -12,7 +12,7 @@ use runner::model::batch::cached_bias;
 use runner::model::gradient::{Share, gradients, split};
 use runner::model::weights::host;
 use runner::model::{Batch, Model, Pair};
-use toy::{SPECIAL, VOCAB, architecture, device, language_model};
+use toy::{SPECIAL, architecture, device, language_model};
 
 const ROWS: [Pair; 3] = [
     Pair { prompt: &[5, 6, 7, 2, 9], response: &[3, 4, 1] },

@@ -59,7 +59,7 @@ pub fn answers(report: &Report) -> Option<Table> {
             };
             let said: &str = if example.answer.trim().is_empty() { "(nothing)" } else { &example.answer };
             vec![
-                Cell::from(kind).note(if why.is_empty() { a.stage.clone() } else { format!("{why}; {}", a.stage) }),
+                Cell::from(kind).note(if why.is_empty() { a.task.clone() } else { format!("{why}; {}", a.task) }),
                 Cell::from(example.original.as_str()).note(example.prompt.clone()),
                 said.into(),
             ]

@@ -23,11 +23,13 @@ mod gate;
 mod ledger;
 mod patience;
 mod request;
+mod template;
 
 pub use answer::{Answer, TokenLogprob};
 pub use client::Client;
 pub use ledger::Usage;
 pub use request::{Message, Request};
+pub use template::Template;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -11,8 +11,7 @@ use serde_json::json;
 
 use super::ballot::{Ballot, Duel, Vote};
 use super::parse;
-use super::prompt::Prompt;
-use crate::endpoint::{self, Answer, Client, Request};
+use crate::endpoint::{self, Answer, Client, Request, Template};
 
 /// `[judge.llm]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -143,7 +142,7 @@ pub(super) fn compare(
     asked: &[Asked],
     done: &(dyn Fn(usize) + Sync),
 ) -> Result<Vec<Ballot>> {
-    let prompt = Prompt::new(template, style.template())?;
+    let prompt = Template::read(template, style.template())?;
     let request = |((pair, first), reference): &Asked| {
         let Duel { prompt: question, mut responses } = duels[*pair];
         if !first {
@@ -153,7 +152,7 @@ pub(super) fn compare(
         if let Some(reference) = reference {
             values["reference"] = json!(reference);
         }
-        Ok(style.shaped(prompt.request(values)?))
+        Ok(style.shaped(prompt.request(&values)?))
     };
     let requests: Vec<Request> = asked.iter().map(request).collect::<Result<_>>()?;
     let mut ballots = vec![Ballot::default(); duels.len()];
@@ -181,9 +180,9 @@ mod tests {
     #[test]
     fn every_style_has_a_prompt_that_shows_question_and_responses() {
         for style in [Style::Pair, Style::Ranking, Style::Logprobs] {
-            let prompt = Prompt::new(None, style.template()).unwrap();
+            let prompt = Template::read(None, style.template()).unwrap();
             let request =
-                style.shaped(prompt.request(json!({ "prompt": "why?", "responses": ["one", "two"] })).unwrap());
+                style.shaped(prompt.request(&json!({ "prompt": "why?", "responses": ["one", "two"] })).unwrap());
             let user = &request.messages[1].content;
             let places = ["why?", "one", "two"].map(|part| user.find(part));
             assert!(places.iter().all(Option::is_some) && places[1] < places[2], "{user}");

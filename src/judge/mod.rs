@@ -8,7 +8,6 @@ mod files;
 mod llm;
 pub mod overlap;
 mod parse;
-mod prompt;
 mod revise;
 mod verdict;
 

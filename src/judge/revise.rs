@@ -14,8 +14,7 @@ use serde_json::json;
 use super::ballot::{Ballot, Duel, Vote};
 use super::llm::{Asked, Order, Showing, Style, compare, showings};
 use super::overlap::{bleu, chrf, rouge_l};
-use super::prompt::Prompt;
-use crate::endpoint::{self, Client, Request};
+use crate::endpoint::{self, Client, Request, Template};
 
 /// `[judge.revise]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -84,11 +83,11 @@ impl Revise {
     /// # Errors
     /// As [`Client::ask`], and when a template is none.
     pub fn judge(&self, client: &Client, duels: &[Duel], done: &(dyn Fn(usize) + Sync)) -> Result<Vec<Ballot>> {
-        let prompt = Prompt::new(self.revise_template.as_deref(), include_str!("prompts/revise.jinja"))?;
+        let prompt = Template::read(self.revise_template.as_deref(), include_str!("prompts/revise.jinja"))?;
         let shown = showings(duels, self.order, self.order_seed);
         let request = |&(pair, first): &(usize, bool)| {
             let Duel { prompt: question, responses } = duels[pair];
-            prompt.request(json!({ "prompt": question, "response": responses[usize::from(!first)] }))
+            prompt.request(&json!({ "prompt": question, "response": responses[usize::from(!first)] }))
         };
         let requests: Vec<Request> = shown.iter().map(request).collect::<Result<_>>()?;
         let references: Vec<String> =

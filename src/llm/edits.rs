@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::insist::insist;
-use super::{Attempts, Edits, Rejection, Template, fault};
+use super::{Attempts, Edits, Rejection, fault};
 use crate::data::Preference;
-use crate::endpoint::Client;
+use crate::endpoint::{Client, Template};
 
 /// What the model made of a response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

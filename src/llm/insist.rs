@@ -3,8 +3,8 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::template::{Filling, Template};
-use crate::endpoint::{Client, Request};
+use super::filling::Filling;
+use crate::endpoint::{Client, Request, Template};
 
 /// An answer that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,16 +6,15 @@
 
 mod checks;
 mod edits;
+mod filling;
 mod insist;
 mod preferences;
-mod template;
 mod words;
 
 pub use checks::{fault, share};
 pub use edits::{Edited, edit};
 pub use insist::{Attempts, Rejection};
 pub use preferences::{Pair, Preferred, prefer};
-pub use template::Template;
 pub use words::score;
 
 use std::path::PathBuf;

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::insist::insist;
-use super::{Attempts, Preferences, Rejection, Template};
+use super::{Attempts, Preferences, Rejection};
 use crate::data::{Prompt, Response};
-use crate::endpoint::Client;
+use crate::endpoint::{Client, Template};
 
 /// A prompt and two responses to compare.
 pub type Pair<'a> = (&'a Prompt, &'a Response, &'a Response);

@@ -4,9 +4,9 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::insist::insist;
-use super::{Attempts, Rejection, Template, Words};
+use super::{Attempts, Rejection, Words};
 use crate::data::{Prompt, Response, WordScores};
-use crate::endpoint::Client;
+use crate::endpoint::{Client, Template};
 use crate::labels;
 
 /// Scores of the words of `responses`, in their order. The end of a response is not scored.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::endpoint::Usage;
+
 /// What one judge said.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -29,7 +31,7 @@ pub struct JudgeResult {
     /// Its win rates of every variant against the reference.
     pub win_rates: Vec<JudgedWinRate>,
     /// What asking an endpoint took when its results were made.
-    pub usage: Option<JudgeUsage>,
+    pub usage: Option<Usage>,
 }
 
 /// One judge's win rate of one variant.
@@ -46,26 +48,6 @@ pub struct JudgedWinRate {
     pub win_rate: Option<f64>,
     /// Its interval, `[low, high]`.
     pub ci: Option<[f64; 2]>,
-}
-
-/// What asking an endpoint took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct JudgeUsage {
-    /// Requests sent, retries included.
-    pub requests: u64,
-    /// Requests sent again after a failure.
-    pub retries: u64,
-    /// Answers that were on the disk already.
-    pub cached: u64,
-    /// Answers in which no verdict could be read.
-    pub unparsable: u64,
-    /// Tokens of prompts.
-    pub prompt_tokens: u64,
-    /// Tokens of answers.
-    pub completion_tokens: u64,
-    /// Money by the recipe's price table.
-    pub money: Option<f64>,
 }
 
 /// How two judges agree on the pairs that both judged.

@@ -4,9 +4,9 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Edit, Preference, Prompt, Response, ScoredResponse};
-use crate::endpoint::{self, Client};
+use crate::endpoint::{self, Client, Template};
 use crate::events::Emitter;
-use crate::llm::{self, Attempts, Edited, Preferred, Template, prompts};
+use crate::llm::{self, Attempts, Edited, Preferred, prompts};
 use crate::recipe::{EditSource, PreferenceSource, Recipe};
 use crate::report::{AnnotatorExample, AnnotatorResult};
 use crate::store::Workspace;
@@ -34,14 +34,16 @@ impl Templates {
     pub(super) fn of(recipe: &Recipe) -> Result<Self> {
         let mut templates = Self::default();
         if let PreferenceSource::Llm(llm) = &recipe.preferences {
-            let text = |annotator: &llm::Annotator| Template::text_of(annotator.prompt.as_deref(), prompts::PREFER);
+            let text = |annotator: &llm::Annotator| {
+                Template::read(annotator.prompt.as_deref(), prompts::PREFER).map(Template::into_text)
+            };
             templates.preferences = llm.annotators.iter().map(text).collect::<Result<_>>()?;
         }
         if let EditSource::Llm(llm) = &recipe.edits {
-            templates.edits = Some(Template::text_of(llm.prompt.as_deref(), prompts::EDIT)?);
+            templates.edits = Some(Template::read(llm.prompt.as_deref(), prompts::EDIT)?.into_text());
         }
         if let Some(llm) = &recipe.labels.llm_words {
-            templates.words = Some(Template::text_of(llm.prompt.as_deref(), prompts::WORDS)?);
+            templates.words = Some(Template::read(llm.prompt.as_deref(), prompts::WORDS)?.into_text());
         }
         Ok(templates)
     }

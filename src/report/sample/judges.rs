@@ -1,7 +1,8 @@
 //! Judges beside the first one, and how far they agree.
 
 use super::HOSTILE;
-use crate::report::{JudgeAgreement, JudgeResult, JudgeUsage, JudgedWinRate};
+use crate::endpoint::Usage;
+use crate::report::{JudgeAgreement, JudgeResult, JudgedWinRate};
 
 /// A judge beside the first one.
 pub fn second_judge(name: &str) -> JudgeResult {
@@ -22,13 +23,7 @@ pub fn second_judge(name: &str) -> JudgeResult {
         first_position_rate: Some(0.58),
         annotator_alpha: Some(0.7),
         win_rates: vec![rate("sequence", 0.612), rate("token", 0.705)],
-        usage: Some(JudgeUsage {
-            requests: 820,
-            retries: 14,
-            unparsable: 6,
-            prompt_tokens: 91_000,
-            ..JudgeUsage::default()
-        }),
+        usage: Some(Usage { requests: 820, retries: 14, unparsable: 6, prompt_tokens: 91_000, ..Usage::default() }),
         ..JudgeResult::default()
     }
 }

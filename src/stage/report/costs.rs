@@ -88,17 +88,16 @@ pub(super) fn provenance(config: &Config) -> Provenance {
         dirty: here.dirty,
         device: here.device,
         threads: Some(here.threads),
-        command_line: without_folder(&here.command_line),
+        command_line: by_name(&here.command_line),
         date: date(here.started),
         wall_seconds: None,
     }
 }
 
-/// The command with its program's name only: where a machine keeps its programs is nobody's business.
-fn without_folder(command_line: &str) -> String {
-    let (program, arguments) = command_line.split_once(' ').unwrap_or((command_line, ""));
-    let name = program.rsplit('/').next().unwrap_or(program);
-    format!("{name} {arguments}").trim_end().to_owned()
+/// The command by the program's own name: where a machine keeps its programs, and how it calls them, is nobody's business.
+fn by_name(command_line: &str) -> String {
+    let arguments = command_line.split_once(' ').map_or("", |(_, arguments)| arguments);
+    format!("runner {arguments}").trim_end().to_owned()
 }
 
 /// The day of a moment given in seconds since 1970-01-01, in UTC: `2026-02-28`.
@@ -121,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_command_is_shown_without_its_folder() {
-        assert_eq!(without_folder("target/release/runner run a/b.toml"), "runner run a/b.toml");
-        assert_eq!(without_folder("runner"), "runner");
+        assert_eq!(by_name("target/release/runner run a/b.toml"), "runner run a/b.toml");
+        assert_eq!(by_name("runner"), "runner");
     }
 }

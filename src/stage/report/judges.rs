@@ -14,7 +14,7 @@ use super::{Config, mean};
 use crate::endpoint::Usage;
 use crate::eval::{self, Agreement, Outcomes, interval_alpha, win_rate};
 use crate::judge::{self, Consistency, Judge, Verdict};
-use crate::report::{JudgeAgreement, JudgeResult, JudgeUsage, JudgedWinRate};
+use crate::report::{JudgeAgreement, JudgeResult, JudgedWinRate};
 use crate::store::Artefact;
 
 /// Who decides comparisons, in words.
@@ -180,7 +180,7 @@ fn add_variants(result: &mut JudgeResult, chosen: &[Chosen]) {
 }
 
 /// What asking an endpoint took, over all of a judge's results.
-fn usage(judge: &Judge, is_primary: bool, inputs: &Inputs, cells: &[Loaded]) -> Result<Option<JudgeUsage>> {
+fn usage(judge: &Judge, is_primary: bool, inputs: &Inputs, cells: &[Loaded]) -> Result<Option<Usage>> {
     let own = format!("opinions.{}/", judge.name().text());
     let artefacts: Vec<&Artefact> = if is_primary {
         cells.iter().filter_map(|cell| cell.artefact(inputs, "judgements").ok()).collect()
@@ -191,15 +191,7 @@ fn usage(judge: &Judge, is_primary: bool, inputs: &Inputs, cells: &[Loaded]) -> 
     for artefact in artefacts.iter().filter(|artefact| artefact.manifest.files.contains_key("usage.json")) {
         *sum.get_or_insert_default() += artefact.read_json("usage.json")?;
     }
-    Ok(sum.map(|usage| JudgeUsage {
-        requests: usage.requests,
-        retries: usage.retries,
-        cached: usage.cached,
-        unparsable: usage.unparsable,
-        prompt_tokens: usage.prompt_tokens,
-        completion_tokens: usage.completion_tokens,
-        money: usage.money,
-    }))
+    Ok(sum)
 }
 
 /// How often a learned judge is right on the pairs that it did not learn from, one a cell.

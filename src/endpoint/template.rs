@@ -8,23 +8,13 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde::Serialize;
 
-use crate::endpoint::Request;
+use super::Request;
 
 /// A question with places to fill in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     name: String,
     text: String,
-}
-
-/// What a template is filled with: what it is asked about, and what was wrong with the last answer.
-#[derive(Debug, Serialize)]
-pub(super) struct Filling<'a, T: Serialize> {
-    #[serde(flatten)]
-    pub about: &'a T,
-    pub attempt: usize,
-    pub problem: Option<&'a str>,
-    pub answer: Option<&'a str>,
 }
 
 impl Template {
@@ -38,15 +28,21 @@ impl Template {
         Ok(template)
     }
 
-    /// The text of the file at `path`, or where there is none `default`.
+    /// The file at `path`, or where there is none `default`, a text that comes with the program.
     ///
     /// # Errors
     /// When it cannot be read or its syntax is wrong.
-    pub fn text_of(path: Option<&Path>, default: &str) -> Result<String> {
-        let Some(path) = path else { return Ok(default.to_owned()) };
+    pub fn read(path: Option<&Path>, default: &str) -> Result<Self> {
+        let Some(path) = path else { return Self::new("prompt.jinja", default) };
         let shown = path.display();
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read template `{shown}`"))?;
-        Ok(Self::new(&shown.to_string(), &text)?.text)
+        Self::new(&shown.to_string(), &text)
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        self.text
     }
 
     fn environment(&self) -> Result<Environment<'_>> {
@@ -63,10 +59,10 @@ impl Template {
     ///
     /// # Errors
     /// When it asks for what it is not given.
-    pub(super) fn request<T: Serialize>(&self, filling: &Filling<T>) -> Result<Request> {
+    pub fn request<T: Serialize>(&self, values: &T) -> Result<Request> {
         let environment = self.environment()?;
         let template = environment.get_template(&self.name)?;
-        let rendered = template.render_captured(Serde(filling));
+        let rendered = template.render_captured(Serde(values));
         let mut rendered = rendered.map_err(|error| anyhow!("template `{}`: {error:#}", self.name))?;
         let mut block = |name: &str| rendered.with_state_mut(|state| state.render_block(name)).ok();
         let (system, user) = (block("system"), block("user"));
@@ -79,21 +75,18 @@ impl Template {
 mod tests {
     use serde_json::json;
 
-    use super::super::prompts;
     use super::*;
 
     #[test]
-    fn instruction_and_question_are_parted_and_a_second_attempt_says_what_was_wrong() {
-        let template = Template::new("edit", prompts::EDIT).unwrap();
-        let about = json!({ "prompt": "what?", "response": "<b> & co", "preferred": null, "max_percent": 30 });
-        let first = template.request(&Filling { about: &about, attempt: 1, problem: None, answer: None }).unwrap();
-        let [system, user] = first.messages.as_slice() else { panic!("{first:?}") };
-        assert!(system.role == "system" && system.content.contains("as little as possible"), "{system:?}");
-        assert!(user.content.starts_with("Question:\nwhat?") && user.content.ends_with("<b> & co"), "{user:?}");
-        let filling = Filling { about: &about, attempt: 2, problem: Some("it is empty"), answer: Some("") };
-        let second = template.request(&filling).unwrap();
-        let question = &second.messages[1].content;
-        assert!(question.contains("cannot be used: it is empty.") && question.contains("at most 30 %"), "{question}");
+    fn a_template_has_blocks_or_is_what_the_user_says() {
+        let prompt =
+            Template::new("mine", "{% block system %}\nBe fair.\n{% endblock %}{% block user %}{{ x }}{% endblock %}");
+        let request = prompt.unwrap().request(&json!({ "x": "<a> & \"b\"" })).unwrap();
+        let said: Vec<(&str, &str)> = request.messages.iter().map(|m| (m.role.as_str(), m.content.as_str())).collect();
+        assert_eq!(said, [("system", "Be fair."), ("user", "<a> & \"b\"")]);
+        let request = Template::read(None, "Judge {{ x }}").unwrap().request(&json!({ "x": 1 })).unwrap();
+        assert_eq!(request.messages.len(), 1);
+        assert_eq!(request.messages[0].content, "Judge 1");
     }
 
     #[test]
@@ -101,8 +94,9 @@ mod tests {
         let error = Template::new("mine", "{% if %}").unwrap_err().to_string();
         assert!(error.contains("mine"), "{error}");
         let template = Template::new("mine", "{{ respons }}").unwrap();
-        let about = json!({ "response": "x" });
-        let error = template.request(&Filling { about: &about, attempt: 1, problem: None, answer: None }).unwrap_err();
+        let error = template.request(&json!({ "response": "x" })).unwrap_err();
         assert!(error.to_string().starts_with("template `mine`: undefined value"), "{error}");
+        let error = Template::read(Some(Path::new("nowhere.jinja")), "").unwrap_err();
+        assert!(error.to_string().starts_with("cannot read template `nowhere.jinja`"), "{error}");
     }
 }

@@ -9,12 +9,13 @@ use std::fs;
 use serde_json::Value;
 use tiny::{Lab, assert_same, results};
 
-/// Larger than `tiny.toml`, so that a stage takes more than it takes to begin one.
+/// Larger than `tiny.toml`, so that a stage takes more than it takes to begin one; and without its checkpoint at every other step,
+/// which would time the disk.
 fn recipe(lab: &Lab, hidden: usize) -> String {
     let name = format!("wide-{hidden}.toml");
     let text = format!(
         "extends = \"tiny.toml\"\nmodel.hidden_size = {hidden}\nmodel.intermediate_size = {}\nmodel.num_hidden_layers = 2\n\
-         sft.steps = 40\nsft.batch_size = 32\nppo.steps = 8\nppo.batch_size = 32\nppo.value_warmup_steps = 0\n",
+         sft.steps = 120\nsft.batch_size = 32\nppo.steps = 16\nppo.batch_size = 32\nppo.value_warmup_steps = 0\ncheckpoints.every_steps = 1000\n",
         3 * hidden
     );
     lab.write(&name, &text);

@@ -239,7 +239,7 @@ fn chart(number: usize, map: &Heatmap, limit: f64) -> Chart {
             x += wide;
         }
     }
-    Chart::new(format!("heatmap-{number}.svg"), format!("Heat map {number}: {title}"), "token_reward", &svg)
+    Chart::new(format!("heatmap-{number}.svg"), format!("Heat map {number}: {title}"), &["token_reward"], &svg)
 }
 
 #[cfg(test)]

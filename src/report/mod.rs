@@ -37,6 +37,7 @@ mod text;
 mod timeline;
 mod verdict;
 mod view;
+mod warnings;
 
 use std::fs;
 use std::path::Path;
@@ -55,6 +56,7 @@ pub use samples::*;
 pub use schema::*;
 pub use terminal::terminal_table;
 pub use verdict::verdict;
+pub use warnings::Warning;
 
 /// Writes all renderings of `report` into `dir`, which is made if need be.
 ///

@@ -198,7 +198,7 @@ mod tests {
         report.variants[0].name = HOSTILE.to_owned();
         report.curves[0].variant = HOSTILE.to_owned();
         report.heatmaps[0].tokens[0] = HOSTILE.to_owned();
-        report.warnings.push(HOSTILE.to_owned());
+        report.warnings[0].message = HOSTILE.to_owned();
         let (page, _) = rendered(&report);
         assert_eq!(page.matches("<script").count(), 2, "the page's own data and script");
         assert_eq!(page.matches("</script").count(), 2);
@@ -250,14 +250,15 @@ mod tests {
         assert!(missing.is_empty(), "no definition of {missing:?}");
     }
 
-    #[test]
-    fn every_number_of_the_verdict_leads_to_its_definition() {
-        let (page, _) = rendered(&report());
-        let verdict =
-            page.split("<div class=\"verdict\">").nth(1).and_then(|rest| rest.split("</div>").next()).unwrap();
-        // What stands in links and in code is left out, and so is what the recipe asked for.
+    /// What of `page` stands between `start` and `end`.
+    fn section<'a>(page: &'a str, start: &str, end: &str) -> &'a str {
+        page.split(start).nth(1).and_then(|rest| rest.split(end).next()).unwrap()
+    }
+
+    /// The text of `html` without what stands in links and in code.
+    fn unlinked(html: &str) -> String {
         let mut rest = String::new();
-        for (at, part) in verdict.split(['<', '>']).enumerate() {
+        for (at, part) in html.split(['<', '>']).enumerate() {
             let inside = at % 2 == 1;
             if inside {
                 rest.push_str(if part.starts_with("a ") || part == "code" { "\u{1}" } else { "\u{2}" });
@@ -265,7 +266,15 @@ mod tests {
                 rest.push_str(part);
             }
         }
-        let rest = rest
+        rest
+    }
+
+    #[test]
+    fn every_number_of_the_verdict_leads_to_its_definition() {
+        let (page, _) = rendered(&report());
+        let verdict = section(&page, "<div class=\"verdict\">", "</div>");
+        // What the recipe asked for needs none.
+        let rest = unlinked(verdict)
             .replace("&#39;", "")
             .replace("95 % interval", "")
             .replace("covers 50 %", "")
@@ -273,6 +282,29 @@ mod tests {
             .replace("5 points would", "");
         assert!(verdict.matches("href=\"#metric-").count() > 8, "{verdict}");
         assert!(!rest.contains(|c: char| c.is_ascii_digit()), "{rest}");
+    }
+
+    #[test]
+    fn every_number_of_a_warning_leads_to_its_definition() {
+        let (page, text) = rendered(&report());
+        let warnings = section(&page, "<strong>Warnings</strong>", "</div>");
+        assert_eq!(warnings.matches("href=\"#metric-").count(), 5, "{warnings}");
+        let rest = unlinked(warnings).replace("&#39;", "");
+        assert!(!rest.contains(|c: char| c.is_ascii_digit()), "{rest}");
+        let plain = "token at 300 annotations, KL coefficient 0.1: reward hacking suspected (seed 2, iteration 41): mean \
+                     length 54.4 is 1.52 times the reference's";
+        assert!(text.contains(plain), "{text}");
+    }
+
+    #[test]
+    fn every_chart_names_the_definitions_of_its_axes() {
+        let (page, _) = rendered(&report());
+        let charts: Vec<&str> = page.split("<figure").skip(1).filter(|rest| rest.contains("class=\"chart\"")).collect();
+        assert!(charts.len() > 10, "{}", charts.len());
+        for chart in charts {
+            let caption = section(chart, "<figcaption", "</figure>");
+            assert!(caption.contains("href=\"#metric-"), "{caption}");
+        }
     }
 
     #[test]

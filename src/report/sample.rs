@@ -43,11 +43,7 @@ pub fn report() -> Report {
         }],
         examples: vec![example()],
         sft: SftResult { final_loss: Some(0.842), faults: Some(2.81), mean_length: Some(35.8) },
-        warnings: vec![
-            "reward hacking suspected: `token`, 300 annotations, seed 2: mean length 1.52 x the reference's \
-                        (limit 1.4)"
-                .to_owned(),
-        ],
+        warnings: vec![warning()],
         data: [("demonstrations", 40_000), ("training prompts", 20_000), ("test prompts", 500)]
             .map(|(name, count)| DataCount { name: name.to_owned(), count })
             .to_vec(),
@@ -181,7 +177,21 @@ fn variant(name: &str, v: usize, b: usize, budget: usize) -> VariantResult {
         seeds: vec![0, 1, 2],
         win_rate_per_seed: vec![win_rate - 0.012, win_rate + 0.02, win_rate - 0.008],
         validation_win_rate: Some(win_rate + 0.006),
-        warnings: if v == 2 && b == 0 { vec!["mean length 1.52 x the reference's".to_owned()] } else { Vec::new() },
+        warnings: if v == 2 && b == 0 { vec![warning()] } else { Vec::new() },
+    }
+}
+
+pub fn warning() -> Warning {
+    Warning {
+        variant: "token".to_owned(),
+        budget: 300,
+        kl_coef: 0.1,
+        round: None,
+        chosen: true,
+        seed: 2,
+        iteration: 41,
+        metric: "length".to_owned(),
+        message: "mean length 54.4 is 1.52 times the reference's".to_owned(),
     }
 }
 

@@ -15,6 +15,7 @@ use super::material::{DataCount, EditStatistics, Lengths, SkippedRows};
 use super::reward_models::RewardModelResult;
 use super::rounds::RoundResult;
 use super::samples::{Example, Heatmap};
+use super::warnings::Warning;
 
 /// Everything a report shows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -69,7 +70,7 @@ pub struct Report {
     /// The reference policy.
     pub sft: SftResult,
     /// What a person should look at, over all runs, such as `reward hacking suspected: ...`.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
     /// Sizes of the data in use, by name, in the order to show.
     pub data: Vec<DataCount>,
     /// How long prompts and responses are.
@@ -137,7 +138,7 @@ pub struct VariantResult {
     /// Mean win rate on validation prompts at the chosen KL coefficient.
     pub validation_win_rate: Option<f64>,
     /// Those of the report's warnings that belong to it.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 /// The paired difference of two variants on the same prompts and seeds.

@@ -325,7 +325,7 @@ mod tests {
     fn limits_of_the_evidence_are_said() {
         let mut report = two(0.721, 0.812, [4.0, 14.1], 0.001);
         report.variants.iter_mut().for_each(|v| v.seeds = vec![0]);
-        report.warnings.push("reward hacking suspected".to_owned());
+        report.warnings.push(crate::report::sample::warning());
         let found = verdict(&report);
         assert!(found[1].starts_with("There is one seed") && found[2].contains("1 warning"), "{found:?}");
         assert_eq!(verdict(&Report::default()), ["No variant was judged."]);

@@ -11,7 +11,7 @@ use super::reliability::{self, Prediction};
 use super::sentence::defined;
 use super::svg::Svg;
 use super::tables::{self, Table};
-use super::{AnnotatorResult, Report, browser, distributions, dots, heat, timeline, verdict};
+use super::{AnnotatorResult, Report, Warning, browser, distributions, dots, heat, timeline, verdict};
 
 /// What the templates see.
 #[derive(Serialize)]
@@ -19,6 +19,8 @@ pub struct View<'a> {
     pub report: &'a Report,
     /// The verdict's sentences with their numbers' definitions.
     pub verdict: Vec<String>,
+    /// The warnings, likewise.
+    pub warnings: Vec<String>,
     pub cost: String,
     pub confidence: String,
     pub seeds: usize,
@@ -74,13 +76,13 @@ pub struct Chart {
     #[serde(skip)]
     pub standalone: String,
     pub alt: String,
-    /// The definition of what it shows.
-    pub metric: &'static str,
+    /// The definitions of the numbers on its axes.
+    pub metrics: Vec<&'static str>,
 }
 
 impl Chart {
-    pub fn new(file: String, alt: String, metric: &'static str, svg: &Svg) -> Self {
-        Self { file, alt, metric, inline: svg.inline(), standalone: svg.standalone() }
+    pub fn new(file: String, alt: String, metrics: &[&'static str], svg: &Svg) -> Self {
+        Self { file, alt, metrics: metrics.to_vec(), inline: svg.inline(), standalone: svg.standalone() }
     }
 }
 
@@ -139,11 +141,12 @@ impl View<'_> {
 /// Arranges `report`.
 pub fn view(report: &Report) -> View<'_> {
     let dots = dots::chart(report).map(|svg| {
-        Chart::new("win_rate.svg".to_owned(), "Win rates with their intervals".to_owned(), "win_rate", &svg)
+        Chart::new("win_rate.svg".to_owned(), "Win rates with their intervals".to_owned(), &["win_rate", "ci"], &svg)
     });
     View {
         report,
         verdict: verdict::sentences(report),
+        warnings: report.warnings.iter().map(Warning::sentence).collect(),
         cost: cost(report),
         confidence: fixed(100.0 * report.confidence, 0),
         seeds: report.variants.iter().map(|v| v.seeds.len()).max().unwrap_or(0),
@@ -190,8 +193,9 @@ pub fn view(report: &Report) -> View<'_> {
         differences: tables::differences(report),
         costs: tables::cost(report),
         stages: tables::stages(report),
-        timeline: timeline::chart(report)
-            .map(|svg| Chart::new("timeline.svg".to_owned(), "When stages were made".to_owned(), "wall_seconds", &svg)),
+        timeline: timeline::chart(report).map(|svg| {
+            Chart::new("timeline.svg".to_owned(), "When stages were made".to_owned(), &["wall_seconds"], &svg)
+        }),
         data: tables::data(report),
         lengths: tables::lengths(report),
         edits: tables::edits(report),
@@ -225,7 +229,9 @@ fn curve_charts(report: &Report, budget: usize) -> Vec<Chart> {
     let chart = |metric: Metric| {
         let svg = curves::chart(report, budget, metric)?;
         let alt = format!("{} at {}", metric.heading(), plural(budget, "annotation"));
-        Some(Chart::new(format!("curve-{}-{budget}.svg", metric.key()), alt, metric.definition(), &svg))
+        // Over which of the last four, the reader chooses.
+        let metrics = [metric.definition(), "iteration", "tokens", "wall_seconds", "kl_nats"];
+        Some(Chart::new(format!("curve-{}-{budget}.svg", metric.key()), alt, &metrics, &svg))
     };
     Metric::ALL.into_iter().filter_map(chart).collect()
 }
@@ -234,7 +240,12 @@ fn frontier_charts(report: &Report, budget: usize) -> Vec<Chart> {
     let chart = |reward: Reward| {
         let svg = frontier::chart(report, budget, reward)?;
         let alt = format!("{} over the KL at {}", reward.heading(), plural(budget, "annotation"));
-        Some(Chart::new(format!("frontier-{}-{budget}.svg", reward.key()), alt, reward.definition(), &svg))
+        Some(Chart::new(
+            format!("frontier-{}-{budget}.svg", reward.key()),
+            alt,
+            &[reward.definition(), "kl_nats"],
+            &svg,
+        ))
     };
     Reward::ALL.into_iter().filter_map(chart).collect()
 }
@@ -244,7 +255,12 @@ fn model_charts(report: &Report, budget: usize) -> Vec<Chart> {
     let calibration = |prediction: Prediction| {
         let svg = reliability::chart(report, budget, prediction)?;
         let alt = format!("{} at {}", prediction.heading(), plural(budget, "annotation"));
-        Some(Chart::new(format!("calibration-{}-{budget}.svg", prediction.key()), alt, prediction.definition(), &svg))
+        Some(Chart::new(
+            format!("calibration-{}-{budget}.svg", prediction.key()),
+            alt,
+            &[prediction.definition()],
+            &svg,
+        ))
     };
     let mut charts: Vec<Chart> = Prediction::ALL.into_iter().filter_map(calibration).collect();
     let names = report.names();
@@ -253,7 +269,7 @@ fn model_charts(report: &Report, budget: usize) -> Vec<Chart> {
             let Some(svg) = distributions::chart(name, budget, &models, of) else { continue };
             let alt = format!("Scores of {of} by {name} at {}", plural(budget, "annotation"));
             let file = format!("scores-{of}-{}-{budget}.svg", curves::position(&names, name) + 1);
-            charts.push(Chart::new(file, alt, "distributions", &svg));
+            charts.push(Chart::new(file, alt, &["distributions"], &svg));
         }
     }
     charts
@@ -266,7 +282,7 @@ fn edit_shares(report: &Report) -> Vec<Chart> {
         let heading = format!("Words changed by {}", annotator.stage);
         let svg = distributions::histogram(&heading, "% of the words", width, &annotator.shares)?;
         let file = format!("edit-shares-{}.svg", annotator.stage.replace(['/', '='], "-"));
-        Some(Chart::new(file, heading, "shares", &svg))
+        Some(Chart::new(file, heading, &["shares"], &svg))
     };
     report.annotators.iter().filter_map(chart).collect()
 }
@@ -275,12 +291,12 @@ fn histograms(report: &Report) -> Vec<Chart> {
     let lengths = report.lengths.iter().filter_map(|lengths| {
         let heading = format!("Length of {}", lengths.name);
         let svg = distributions::histogram(&heading, "tokens", lengths.bin_width.max(1), &lengths.bins)?;
-        Some(Chart::new(format!("length-{}.svg", lengths.name.replace(' ', "_")), heading, "length", &svg))
+        Some(Chart::new(format!("length-{}.svg", lengths.name.replace(' ', "_")), heading, &["length"], &svg))
     });
     let distances = report.edits.iter().filter_map(|edits| {
         let heading = format!("Edit distance at {}", plural(edits.budget, "annotation"));
         let svg = distributions::histogram(&heading, "changes", 1, &edits.distances)?;
-        Some(Chart::new(format!("distance-{}.svg", edits.budget), heading, "mean_distance", &svg))
+        Some(Chart::new(format!("distance-{}.svg", edits.budget), heading, &["mean_distance"], &svg))
     });
     lengths.chain(distances).collect()
 }

@@ -19,8 +19,10 @@ use super::execute::{self, Inputs};
 use super::node::{Node, Plan, Stage};
 use super::policy::{Setting, dataset};
 use super::responses::{BEST_OF, CALIBRATION_PROMPTS};
+use super::reward::SINGLE_FAULT_PAIRS;
 use super::stop::Stop;
 use super::{best_of_n, dpo, opinions, ppo, preferences, responses, reward, sft};
+use crate::data::world::FaultKind;
 use crate::events::Memory;
 use crate::judge::Judge;
 use crate::model::flops::{FLOAT, Rows, activations, forward, kept, sampling};
@@ -291,8 +293,15 @@ impl Tally<'_> {
         let sides = if matches!(config.kind, Kind::Sequence(_) | Kind::Token(_)) { 2 } else { 1 };
         let batch = sides * config.reward.batch_size.get();
         self.train(1, sides * config.reward.epochs.get() * pairs, batch);
-        let best_of = if corpus.is_world { corpus.validation.min(BEST_OF.0) * BEST_OF.1 } else { 0 };
-        self.read(1, 2 * corpus.held_out.max(corpus.validation) + best_of);
+        // Preferences and edits that it has not seen, and the tokens of the edits once more.
+        let held_out = corpus.held_out.max(corpus.validation);
+        let tokens = if matches!(config.kind, Kind::Sequence(_)) { 0 } else { 3 * held_out };
+        let of_world = if corpus.is_world {
+            corpus.validation.min(BEST_OF.0) * BEST_OF.1 + 2 * FaultKind::ALL.len() * SINGLE_FAULT_PAIRS
+        } else {
+            0
+        };
+        self.read(1, 4 * held_out + tokens + of_world);
         self.hold(0, 1);
     }
 

@@ -9,7 +9,8 @@ use anyhow::Result;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use self::probe::Probe;
+pub(super) use self::probe::SINGLE_FAULT_PAIRS;
+use self::probe::{Probe, pair_accuracy};
 use super::data::world;
 use super::execute::Inputs;
 use super::policy::{MODEL, Setting, dataset, seed};
@@ -101,13 +102,14 @@ pub(super) fn run(config: &Config, inputs: &Inputs, workspace: &Workspace, recor
     let evaluation = crew.install(|| {
         let edited_tokens = probe.edited_tokens(&edits);
         let pairs_of_edits = edit_pairs(&edits, &tokenizer, setting);
-        let (preference_reliability, preference_calibration_error) = probe.preference_reliability(&preferences);
+        let (of_preferences, of_edits) = (probe.scores(&preferences), probe.scores(&pairs_of_edits));
+        let (preference_reliability, preference_calibration_error) = probe.preference_reliability(&of_preferences);
         Evaluation {
-            preference_accuracy: probe.pair_accuracy(&preferences),
-            edit_accuracy: probe.pair_accuracy(&pairs_of_edits),
+            preference_accuracy: pair_accuracy(&of_preferences),
+            edit_accuracy: pair_accuracy(&of_edits),
             preference_reliability,
             preference_calibration_error,
-            distributions: probe.distributions(&preferences, &pairs_of_edits, &edits),
+            distributions: probe.distributions(of_preferences, of_edits, &edits),
             held_out: [preferences.len(), edits.len()],
             single_fault_accuracy: world.as_ref().map(|world| probe.single_faults(world)).unwrap_or_default(),
             token_auc: edited_tokens.as_ref().map(|tokens| tokens.auc),

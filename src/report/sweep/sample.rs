@@ -130,7 +130,7 @@ fn result(status: Status, i: usize, j: usize, v: usize) -> PointResult {
         ci: Some([win_rate - 0.03, win_rate + 0.03]),
         lead: (v == 1).then(|| effect(5.0, 1)),
         prompts: 200,
-        warnings: if i + j == 0 { vec!["reward hacking suspected".to_owned()] } else { Vec::new() },
+        warnings: if i + j == 0 { vec![crate::report::sample::warning()] } else { Vec::new() },
         ..result
     }
 }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::report::Power;
+use crate::report::{Power, Warning};
 
 /// Everything that the report of a sweep shows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -211,7 +211,7 @@ pub struct PointResult {
     /// The seeds that the recipe asks for.
     pub seeds: Vec<SeedResult>,
     /// Warnings of its runs.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 /// What one seed of a result measured.

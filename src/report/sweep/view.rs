@@ -6,6 +6,7 @@ use super::schema::{FactorLevel, LevelPair, Quantity, Status, SweepReport, Trend
 use super::tables::{self, quantity, reason};
 use super::{effects, scatter, verdict};
 use crate::report::numbers::{fixed, percent, plural};
+use crate::report::sentence::defined;
 use crate::report::svg::Svg;
 use crate::report::tables::Table;
 use crate::report::view::Chart;
@@ -104,8 +105,9 @@ pub fn view(report: &SweepReport) -> View<'_> {
         missing_stages: &point.missing_stages,
     });
     let warnings = report.results.iter().flat_map(|result| {
-        let at = format!("{} at {}, {}", result.variant, result.point, plural(result.budget, "annotation"));
-        result.warnings.iter().map(move |warning| format!("{at}: {warning}"))
+        let annotations = defined("annotations", plural(result.budget, "annotation"));
+        let at = format!("{} at {}, {annotations}", result.variant, result.point);
+        result.warnings.iter().map(move |warning| format!("{at}: {}", warning.suspicion()))
     });
     View {
         report,
@@ -215,8 +217,8 @@ fn chart(kind: &str, axis: &str, of: &Quantity, svg: &Svg) -> Chart {
     let what = if of.against.is_some() { "lead" } else { "win_rate" };
     let at = of.budget.map_or_else(String::new, |budget| format!("-{budget}"));
     let alt = format!("{axis}: {}", what.replace('_', " "));
-    let metric = if kind == "trend" { "spearman" } else { "effect" };
-    Chart::new(format!("{kind}-{plain}-{what}{at}.svg"), alt, metric, svg)
+    let metrics = if kind == "trend" { ["win_rate", "spearman"] } else { ["win_rate", "effect"] };
+    Chart::new(format!("{kind}-{plain}-{what}{at}.svg"), alt, &metrics, svg)
 }
 
 fn axes(report: &SweepReport) -> Table {

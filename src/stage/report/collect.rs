@@ -16,7 +16,7 @@ use super::{Cell, mean};
 use crate::eval::{self, Outcomes, wilson, win_rate};
 use crate::ppo::train::Suspicion;
 use crate::recipe::{Method, Recipe, Run};
-use crate::report::{Divergence, GridCell, RewardModelResult, VariantResult};
+use crate::report::{Divergence, GridCell, RewardModelResult, VariantResult, Warning};
 use crate::store::Artefact;
 
 /// A cell with what was measured of it.
@@ -72,12 +72,20 @@ impl Loaded {
         inputs.artefact(&format!("{}.{role}", self.index))
     }
 
-    /// Suspicions of reward hacking, as sentences.
-    pub(super) fn warnings(&self) -> Vec<String> {
-        let sentence = |Suspicion { step, message, .. }: &Suspicion| {
-            format!("reward hacking suspected (seed {}, iteration {step}): {message}", self.at.seed)
-        };
-        self.suspicions.iter().map(sentence).collect()
+    /// Suspicions of reward hacking.
+    fn warnings(&self, chosen: bool) -> impl Iterator<Item = Warning> {
+        let Cell { variant, budget, kl_coef, seed, round, .. } = &self.at;
+        self.suspicions.iter().map(move |suspicion| Warning {
+            variant: variant.clone(),
+            budget: *budget,
+            kl_coef: *kl_coef,
+            round: *round,
+            chosen,
+            seed: *seed,
+            iteration: suspicion.step,
+            metric: if suspicion.kind == "kl" { "kl_nats".to_owned() } else { suspicion.kind.clone() },
+            message: suspicion.message.clone(),
+        })
     }
 
     /// Win rate on the validation prompts after the last iteration.
@@ -252,25 +260,17 @@ fn divergence(chosen: &Chosen) -> Option<Divergence> {
     })
 }
 
-fn warnings(chosen: &Chosen) -> Vec<String> {
-    chosen.cells.iter().flat_map(|cell| cell.warnings()).collect()
+/// The warnings of the runs at the coefficient that was chosen.
+pub(super) fn warnings(chosen: &Chosen) -> Vec<Warning> {
+    chosen.cells.iter().flat_map(|cell| cell.warnings(true)).collect()
 }
 
 /// The warnings of every run, those of KL coefficients that were not chosen included: what a grid cell's low win rate
 /// comes from.
-pub(super) fn all_warnings(cells: &[Loaded], chosen: &[Chosen]) -> Vec<String> {
-    let of_cell = |cell: &Loaded| {
-        let is_chosen = chosen.iter().flat_map(|chosen| &chosen.cells).any(|other| other.index == cell.index);
-        let note = match cell.at.round {
-            Some(round) => format!(", round {round}"),
-            None if is_chosen => String::new(),
-            None => ", not chosen".to_owned(),
-        };
-        let Cell { variant, budget, kl_coef, .. } = &cell.at;
-        let run = format!("{variant} at {budget} annotations, KL coefficient {kl_coef}{note}");
-        cell.warnings().into_iter().map(|warning| format!("{run}: {warning}")).collect::<Vec<_>>()
-    };
-    cells.iter().flat_map(of_cell).collect()
+pub(super) fn all_warnings(cells: &[Loaded], chosen: &[Chosen]) -> Vec<Warning> {
+    let is_chosen =
+        |cell: &Loaded| chosen.iter().flat_map(|chosen| &chosen.cells).any(|other| other.index == cell.index);
+    cells.iter().flat_map(|cell| cell.warnings(is_chosen(cell))).collect()
 }
 
 /// One row for each reward model of the chosen cells.

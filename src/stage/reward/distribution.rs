@@ -5,7 +5,6 @@ use crate::eval::{Bin, expected_calibration_error, reliability};
 use crate::labels::{Label, LabelledEdit};
 use crate::model::Pair;
 use crate::report::ScoreDistribution;
-use crate::reward::pairs::{Comparison, Side};
 use crate::reward::{Kind, TokenLoss};
 
 /// Bins of a distribution, and where they end, in standard deviations.
@@ -16,19 +15,9 @@ const END: f64 = 4.0;
 const RELIABILITY_BINS: usize = 20;
 
 impl Probe<'_> {
-    /// Scores of both sides of every pair.
-    fn sides(&self, pairs: &[Comparison]) -> [Vec<f64>; 2] {
-        let score = |side: fn(&Comparison) -> &Side| {
-            let rows: Vec<Pair> =
-                pairs.iter().map(|pair| Pair { prompt: &pair.prompt, response: &side(pair).ids }).collect();
-            self.model.scores(&rows, self.tokenizer.pad(), self.crew)
-        };
-        [score(|pair| &pair.chosen), score(|pair| &pair.rejected)]
-    }
-
-    /// The reliability diagram of "the higher score is preferred", with its error; empty where the loss trains no such
-    /// probability.
-    pub(super) fn preference_reliability(&self, pairs: &[Comparison]) -> (Vec<Bin>, Option<f64>) {
+    /// The reliability diagram of "the higher score is preferred", with its error, by the scores of both sides; empty where
+    /// the loss trains no such probability.
+    pub(super) fn preference_reliability(&self, [chosen, rejected]: &[Vec<f64>; 2]) -> (Vec<Bin>, Option<f64>) {
         let trained = match &self.model.kind {
             Kind::Sequence(_) => true,
             Kind::Token(token) => token.loss != TokenLoss::Tlcr,
@@ -37,21 +26,19 @@ impl Probe<'_> {
         if !trained {
             return (Vec::new(), None);
         }
-        let [chosen, rejected] = self.sides(pairs);
-        let margins = chosen.iter().zip(&rejected).map(|(chosen, rejected)| chosen - rejected);
+        let margins = chosen.iter().zip(rejected).map(|(chosen, rejected)| chosen - rejected);
         let bins = reliability(&margins.map(confidence).collect::<Vec<_>>(), RELIABILITY_BINS);
         let error = expected_calibration_error(&bins);
         (bins, error)
     }
 
-    /// Distributions of the scores of responses, and for token models of those of tokens.
+    /// Distributions of the scores of responses, and for token models of those of the tokens of `labelled`.
     pub(super) fn distributions(
         &self,
-        preferences: &[Comparison],
-        edits: &[Comparison],
+        [preferred, other]: [Vec<f64>; 2],
+        [edited, original]: [Vec<f64>; 2],
         labelled: &[LabelledEdit],
     ) -> Vec<ScoreDistribution> {
-        let ([preferred, other], [edited, original]) = (self.sides(preferences), self.sides(edits));
         let responses =
             [("preferred", preferred), ("less preferred", other), ("edited", edited), ("original", original)];
         let mut all = distributions("responses", &responses);

@@ -23,7 +23,7 @@ use crate::reward::{Kind, TokenLoss};
 use crate::text::Tokenizer;
 
 /// Pairs of a clean and a faulty response, of each kind of fault.
-const SINGLE_FAULT_PAIRS: usize = 200;
+pub(in crate::stage) const SINGLE_FAULT_PAIRS: usize = 200;
 /// Bars of a reliability diagram.
 const BINS: usize = 10;
 
@@ -36,16 +36,14 @@ pub(super) struct Probe<'a> {
 }
 
 impl Probe<'_> {
-    /// Share of pairs whose better side scores higher; equal scores count as wrong.
-    pub(super) fn pair_accuracy(&self, pairs: &[Comparison]) -> Option<f64> {
+    /// Scores of the preferred sides of `pairs` and of the others.
+    pub(super) fn scores(&self, pairs: &[Comparison]) -> [Vec<f64>; 2] {
         let score = |side: fn(&Comparison) -> &Side| {
             let rows: Vec<Pair> =
                 pairs.iter().map(|pair| Pair { prompt: &pair.prompt, response: &side(pair).ids }).collect();
             self.model.scores(&rows, self.tokenizer.pad(), self.crew)
         };
-        let (chosen, rejected) = (score(|pair| &pair.chosen), score(|pair| &pair.rejected));
-        let right = chosen.iter().zip(&rejected).filter(|(chosen, rejected)| chosen > rejected).count();
-        (!pairs.is_empty()).then(|| right as f64 / pairs.len() as f64)
+        [score(|pair| &pair.chosen), score(|pair| &pair.rejected)]
     }
 
     /// Accuracy on a clean response against the same response with one fault, by kind.
@@ -66,7 +64,7 @@ impl Probe<'_> {
                     rejected: side(faulty, kind != FaultKind::Unfinished),
                 })
                 .collect();
-            Some((kind.name().to_owned(), self.pair_accuracy(&pairs)?))
+            Some((kind.name().to_owned(), pair_accuracy(&self.scores(&pairs))?))
         };
         FaultKind::ALL.into_iter().filter_map(accuracy).collect()
     }
@@ -158,6 +156,12 @@ impl Probe<'_> {
         };
         (0..longest).map(point).collect()
     }
+}
+
+/// Share of pairs whose better side scores higher; equal scores count as wrong.
+pub(super) fn pair_accuracy([chosen, rejected]: &[Vec<f64>; 2]) -> Option<f64> {
+    let right = chosen.iter().zip(rejected).filter(|(chosen, rejected)| chosen > rejected).count();
+    (!chosen.is_empty()).then(|| right as f64 / chosen.len() as f64)
 }
 
 /// Gives every token the reward of the span that it is in, which stands at the span's last.

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::super::collect::{Chosen, Loaded, chosen, keep_common};
+use super::super::collect::{Chosen, Loaded, chosen, keep_common, warnings};
 use super::super::{Cell, Config, mean};
 use crate::data::Prompt;
 use crate::eval::Panel;
@@ -181,7 +181,7 @@ fn measured(result: PointResult, best: &Chosen, columns: &[usize]) -> Result<Mea
         prompts,
         seeds,
         curve: curve(best),
-        warnings: best.cells.iter().flat_map(|cell| cell.warnings()).collect(),
+        warnings: warnings(best),
         ..result
     };
     Ok(Measured { result, outcomes: Some(outcomes), lead: None })

@@ -1,7 +1,9 @@
 //! The backends of burn that a device can come from: what each needs, and how it is opened.
 
+use std::any::Any;
 use std::fmt::{self, Display, Formatter};
-use std::panic::catch_unwind;
+use std::panic::{self, UnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, bail, ensure};
 use burn::tensor::Device;
@@ -118,7 +120,7 @@ impl Family {
             );
         }
         // A backend without its driver does not always say so by an error.
-        catch_unwind(|| self.enumerated()).or_else(|_| bail!("no answer from the driver of device `{self}`"))
+        caught(|| self.enumerated()).or_else(|_| bail!("no answer from the driver of device `{self}`"))
     }
 
     /// Opens the device of that index.
@@ -177,9 +179,29 @@ impl Family {
     }
 }
 
-#[cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm"))]
+#[cfg(any(feature = "vulkan", feature = "wgpu", feature = "metal", feature = "cuda", feature = "rocm"))]
 fn listed(kind: burn::tensor::DeviceType) -> usize {
     Device::enumerate(kind).into_vec().len()
+}
+
+/// What `work` gives, or what it panicked with: backends panic where a driver fails. The panic itself prints nothing.
+pub(super) fn caught<T>(work: impl FnOnce() -> T + UnwindSafe) -> Result<T, String> {
+    // There is one hook for all threads: nobody may take this one for the one to give back.
+    static HOOK: Mutex<()> = Mutex::new(());
+    let _alone = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| ()));
+    let outcome = catch_unwind(work).map_err(|panic| said(&*panic));
+    panic::set_hook(hook);
+    outcome
+}
+
+/// The first line of a panic's message, without what `unwrap` says and without an escaped backtrace.
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = text.unwrap_or("the driver gave up");
+    let text = text.strip_prefix("called `Result::unwrap()` on an `Err` value: ").unwrap_or(text);
+    text.lines().next().and_then(|line| line.split("\\n").next()).unwrap_or_default().to_owned()
 }
 
 impl Display for Family {
@@ -197,6 +219,14 @@ pub(super) fn stay_on_this_thread() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_is_told_in_one_line() {
+        let failed: Result<(), String> = Err("Torch(\"no storage\\nframe #0\")".to_owned());
+        assert_eq!(caught(|| failed.unwrap()), Err("\"Torch(\\\"no storage".to_owned()));
+        assert_eq!(caught(|| panic!("no card\nat all")), Err::<(), _>("no card".to_owned()));
+        assert_eq!(caught(|| 3), Ok(3));
+    }
 
     #[test]
     fn a_device_that_is_not_there_says_what_it_needs() {

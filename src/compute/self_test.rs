@@ -1,11 +1,11 @@
 //! Whether a device computes what `flex` computes: one small forward and backward pass.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use super::family::caught;
 use super::{Family, fused};
 
 const ROWS: usize = 12;
@@ -29,12 +29,7 @@ pub fn self_test(device: &Device) -> Result<f64> {
         }
         Ok(worst)
     };
-    catch_unwind(AssertUnwindSafe(compared)).unwrap_or_else(|panic| Err(anyhow!(said(&*panic)))).context("self-test")
-}
-
-fn said(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("the driver gave up").lines().next().unwrap_or_default().to_owned()
+    caught(AssertUnwindSafe(compared)).unwrap_or_else(|panic| Err(anyhow!(panic))).context("self-test")
 }
 
 /// The log-probabilities of the pass, and the gradients of its weights.

@@ -32,7 +32,7 @@ use crate::recipe::{Recipe, to_toml};
 use crate::report::{AnnotatorResult, LabelAgreement, MissingStage, Report, SftResult, verdict, write};
 use crate::store::{Artefact, Workspace};
 
-pub(super) const VERSION: u32 = 6;
+pub(super) const VERSION: u32 = 7;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {

@@ -86,7 +86,8 @@ fn pass(device: &Device) -> Vec<Vec<f64>> {
         let gradient = w.grad_remove(&mut gradients).expect("every weight is used");
         tensors.push(gradient.clone().into_data());
         let (m, v) = (gradient.zeros_like(), gradient.zeros_like());
-        tensors.extend(fused::adamw(w.inner(), gradient, m, v, adam).map(Tensor::into_data));
+        let [w, ..] = fused::adamw(w.inner(), gradient, m, v, adam);
+        tensors.push(w.into_data());
     }
     tensors.iter().map(|data| data.iter::<f64>().collect()).collect()
 }

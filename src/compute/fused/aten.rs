@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 
 use super::Adam;
 use super::autodiff::Attended;
-use super::libtorch::{Native, dims, gathered, repeated};
+use super::libtorch::Native;
 
 /// At least as precise as `f32`.
 fn wide(x: &Tensor) -> Tensor {
@@ -58,7 +58,7 @@ pub fn swiglu_backward(gate: &Native, up: &Native, grad: Native) -> (Native, Nat
     let of_silu = over(grad, |grad| {
         let _ = grad.g_mul_(&up.tensor);
     });
-    (Native::new(of_silu.tensor.silu_backward(&gate.tensor)), Native::new(dup))
+    (Native::new(gate.tensor.silu_backward(&of_silu.tensor)), Native::new(dup))
 }
 
 pub fn rotate(x: &Native, cos: &Native, sin: &Native, sign: f32) -> Native {
@@ -70,6 +70,29 @@ pub fn rotate(x: &Native, cos: &Native, sin: &Native, sign: f32) -> Native {
     let _ = out.narrow(2, 0, half).addcmul_(&b, &sin.neg());
     let _ = out.narrow(2, half, half).addcmul_(&a, &sin);
     Native::new(out.to_kind(kind))
+}
+
+fn dims(x: &Tensor) -> [i64; 4] {
+    x.size().try_into().expect("four dimensions")
+}
+
+/// Every key-value head as often as query heads share it.
+fn repeated(x: &Tensor, heads: i64) -> Tensor {
+    let [b, kv_heads, columns, d] = dims(x);
+    if kv_heads == heads {
+        return x.shallow_clone();
+    }
+    let times = heads / kv_heads;
+    x.unsqueeze(2).expand([b, kv_heads, times, columns, d], false).reshape([b, heads, columns, d])
+}
+
+/// The gradient of what [`repeated`] was given.
+fn gathered(grad: Tensor, kv_heads: i64) -> Tensor {
+    let [b, heads, columns, d] = dims(&grad);
+    if kv_heads == heads {
+        return grad;
+    }
+    grad.reshape([b, kv_heads, heads / kv_heads, columns, d]).sum_dim_intlist([2_i64].as_slice(), false, None)
 }
 
 /// The result, and the weights of the softmax, `[B, heads, t, T]`.
@@ -198,25 +221,5 @@ mod tests {
         let (w, m, v_after) = adamw([x.clone(), grad.clone(), y.clone(), v.clone()], &numbers);
         let (kernel_w, kernel_m, kernel_v) = LibTorch::adamw(x, grad, y, v, numbers);
         agree([&w, &m, &v_after], [&kernel_w, &kernel_m, &kernel_v]);
-    }
-
-    #[test]
-    fn attention_agrees_with_the_one_for_cpus() {
-        let (b, heads, kv_heads, t, d) = (2, 4, 2, 6, 8);
-        let by_head = |n: i64| Native::new(random(&[b, t, n, d]).tensor.transpose(1, 2));
-        let [q, k, v] = [by_head(heads), by_head(kv_heads), by_head(kv_heads)];
-        let hidden = Tensor::ones([t, t], (Kind::Float, tch::Device::Cpu)).triu(1) * -1e9;
-        let bias = Native::new(hidden.expand([b, 1, t, t], false).contiguous());
-        let grad = random(&[b * t, heads * d]);
-        let attended = |(out, kept): (Native, Native)| {
-            let [q, k, v, bias] = [&q, &k, &v, &bias].map(Clone::clone);
-            Attended { q, k, v, bias, out, kept }
-        };
-        let ours = attended(attention([&q, &k, &v], &bias));
-        let theirs = attended(LibTorch::attention_kept(&q, &k, &v, &bias));
-        agree([&ours.out], [&theirs.out]);
-        let [dq, dk, dv] = attention_backward(&ours, &grad);
-        let [their_dq, their_dk, their_dv] = LibTorch::attention_backward(theirs, grad);
-        agree([&dq, &dk, &dv], [&their_dq, &their_dk, &their_dv]);
     }
 }

@@ -1,5 +1,5 @@
-//! The fused operations on LibTorch: where `f32` lies in this machine's memory by the kernels that `flex` has, with products
-//! and attention by LibTorch's, elsewhere by [`aten`].
+//! The fused operations on LibTorch: products and attention by its own operations, the others where `f32` lies in this machine's
+//! memory by the kernels that `flex` has, elsewhere by [`aten`].
 #![allow(unsafe_code)]
 
 use burn::backend::LibTorch;
@@ -19,11 +19,6 @@ fn is_here(x: &Native) -> bool {
     x.tensor.device() == Device::Cpu && x.tensor.kind() == Kind::Float
 }
 
-/// Whether LibTorch's flash attention for CPUs can read it.
-fn is_on_cpu(x: &Native) -> bool {
-    x.tensor.device() == Device::Cpu
-}
-
 /// Numbers that stand in order in this machine's memory.
 ///
 /// # Panics
@@ -36,29 +31,6 @@ fn slice(x: &Native) -> &[f32] {
     // SAFETY: a contiguous `f32` tensor on the CPU is `numel` numbers from its data pointer on; it outlives the borrow, and
     // nothing writes to tensors that others can see (`numbers_mut`).
     unsafe { std::slice::from_raw_parts(x.tensor.data_ptr().cast::<f32>(), x.tensor.numel()) }
-}
-
-pub fn dims(x: &Tensor) -> [i64; 4] {
-    x.size().try_into().expect("four dimensions")
-}
-
-/// Every key-value head as often as query heads share it.
-pub fn repeated(x: &Tensor, heads: i64) -> Tensor {
-    let [b, kv_heads, columns, d] = dims(x);
-    if kv_heads == heads {
-        return x.shallow_clone();
-    }
-    let times = heads / kv_heads;
-    x.unsqueeze(2).expand([b, kv_heads, times, columns, d], false).reshape([b, heads, columns, d])
-}
-
-/// The gradient of what [`repeated`] was given.
-pub fn gathered(grad: Tensor, kv_heads: i64) -> Tensor {
-    let [b, heads, columns, d] = dims(&grad);
-    if kv_heads == heads {
-        return grad;
-    }
-    grad.reshape([b, kv_heads, heads / kv_heads, columns, d]).sum_dim_intlist([2_i64].as_slice(), false, None)
 }
 
 impl Host for LibTorch {
@@ -150,39 +122,12 @@ impl Derivatives for LibTorch {
         [w.map(|w| Native::new(grad.tensor.mm(&w.tensor.tr()))), x.map(|x| Native::new(x.tensor.tr().mm(&grad.tensor)))]
     }
 
-    /// On the CPU by LibTorch's flash attention, which keeps the logarithm of each row's sum.
     fn attention_kept(q: &Native, k: &Native, v: &Native, bias: &Native) -> (Native, Native) {
-        if !is_on_cpu(q) {
-            return aten::attention([q, k, v], bias);
-        }
-        let [b, heads, t, d] = dims(&q.tensor);
-        let (k, v) = (repeated(&k.tensor, heads), repeated(&v.tensor, heads));
-        let bias = bias.tensor.to_kind(q.tensor.kind());
-        let (out, log_sum_exp) =
-            Tensor::internal_scaled_dot_product_flash_attention_for_cpu(&q.tensor, &k, &v, 0.0, false, Some(bias), 1.0);
-        (Native::new(out.transpose(1, 2).reshape([b * t, heads * d])), Native::new(log_sum_exp))
+        aten::attention([q, k, v], bias)
     }
 
     fn attention_backward(attention: Attended<Self>, grad: Native) -> [Native; 3] {
-        if !is_on_cpu(&attention.q) {
-            return aten::attention_backward(&attention, &grad);
-        }
-        let Attended { q, k, v, bias, out, kept } = attention;
-        let ([b, heads, t, d], kv_heads) = (dims(&q.tensor), dims(&k.tensor)[1]);
-        let by_head = |x: &Tensor| x.reshape([b, t, heads, d]).transpose(1, 2);
-        let (dq, dk, dv) = Tensor::internal_scaled_dot_product_flash_attention_for_cpu_backward(
-            &by_head(&grad.tensor),
-            &q.tensor,
-            &repeated(&k.tensor, heads),
-            &repeated(&v.tensor, heads),
-            &by_head(&out.tensor),
-            &kept.tensor,
-            0.0,
-            false,
-            Some(bias.tensor.to_kind(q.tensor.kind())),
-            1.0,
-        );
-        [dq, gathered(dk, kv_heads), gathered(dv, kv_heads)].map(Native::new)
+        aten::attention_backward(&attention, &grad)
     }
 
     fn log_probs_kept(logits: &Native, ids: &IntTensor<Self>) -> (Native, Option<Native>) {

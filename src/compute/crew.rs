@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::Precision;
-use super::family::spread_over;
+use super::family::stay_on_this_thread;
 
 /// Replicas for data parallelism: threads, each the only thread of its own rayon pool and at home on one device.
 ///
@@ -35,7 +35,7 @@ impl Crew {
     #[must_use]
     pub fn on(devices: Vec<Device>, threads: usize) -> Self {
         let pool = |_| {
-            let builder = ThreadPoolBuilder::new().num_threads(1).start_handler(|_| spread_over(1));
+            let builder = ThreadPoolBuilder::new().num_threads(1).start_handler(|_| stay_on_this_thread());
             builder.build().expect("the system can start a thread")
         };
         Self {
@@ -80,8 +80,7 @@ impl Crew {
     /// shared among them.
     pub fn together<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         let pool = || {
-            let threads = self.threads();
-            let builder = ThreadPoolBuilder::new().num_threads(threads).start_handler(move |_| spread_over(threads));
+            let builder = ThreadPoolBuilder::new().num_threads(self.threads());
             builder.build().expect("the system can start threads")
         };
         self.together.get_or_init(pool).install(f)

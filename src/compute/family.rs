@@ -188,21 +188,10 @@ impl Display for Family {
     }
 }
 
-/// Has LibTorch's operations of the calling thread spread over so many threads: over one, to stay on it as those of `flex` do
-/// in a [`super::Crew`].
-#[allow(unused_variables, reason = "LibTorch is not in every binary")]
-pub(super) fn spread_over(threads: usize) {
+/// Has LibTorch's operations stay on the thread that calls them, as those of `flex` do in a [`super::Crew`].
+pub(super) fn stay_on_this_thread() {
     #[cfg(feature = "tch")]
-    tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
-}
-
-/// Whether its work is done by this machine's cores.
-pub(super) fn is_cpu(device: &Device) -> bool {
-    #[cfg(feature = "tch")]
-    if *device == Family::LibTorch.device(0) {
-        return true;
-    }
-    *device == Family::Flex.device(0)
+    tch::set_num_threads(1);
 }
 
 /// Whether it is one of LibTorch's, of whatever kind.

@@ -22,7 +22,7 @@ use burn::backend::{
 };
 use burn::tensor::{DType, Device, Int, Tensor};
 
-use super::family::{is_cpu, is_libtorch};
+use super::family::is_libtorch;
 
 pub use rows::exponentials;
 
@@ -85,7 +85,7 @@ fn has_kernels<const D: usize>(x: &Tensor<D>) -> bool {
 /// Whether products of few rows and a large matrix on `device` are shared among the threads of a pool.
 #[must_use]
 pub fn shares_products(device: &Device) -> bool {
-    is_cpu(device)
+    *device == Device::flex()
 }
 
 /// `x / sqrt(mean(x^2) + eps) * w` over the last dimension [RMSNORM].

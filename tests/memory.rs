@@ -180,7 +180,7 @@ fn a_budget_for_shards_lowers_the_peak_and_not_the_result() {
     let lab = Lab::new();
     let (peak, losses) = fine_tuned(&lab, "whole", &[]);
     let (lower, same) = fine_tuned(&lab, "cut", &["shard_memory='2M'"]);
-    println!("{} MiB, with a budget of 2 MiB a shard {}", peak / 1048576.0, lower / 1048576.0);
+    println!("{} MiB, with a budget of 2 MiB a shard {}", peak / 1_048_576.0, lower / 1_048_576.0);
     assert!(lower < 0.7 * peak, "{lower} bytes instead of {peak}");
     assert_eq!((losses.len(), same.len()), (6, 6));
     for (loss, same) in losses.iter().zip(&same) {

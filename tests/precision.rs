@@ -100,8 +100,9 @@ mod on_libtorch {
             let (narrow_before, narrow_after) = (rounded(before), rounded(after));
             for (i, (before, after)) in host(before).iter().zip(host(after)).enumerate() {
                 assert!((before - after).abs() < 4e-6, "three steps of at most 1e-6 each");
-                moved += usize::from(*before != after);
-                hidden += usize::from(*before != after && narrow_before[i] == narrow_after[i]);
+                let has_moved = before.to_bits() != after.to_bits();
+                moved += usize::from(has_moved);
+                hidden += usize::from(has_moved && narrow_before[i].to_bits() == narrow_after[i].to_bits());
             }
         }
         let all = model.parameters();

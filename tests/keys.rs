@@ -122,8 +122,15 @@ fn every_key_changes_a_stage_or_is_known_not_to() {
     let known = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
     let named = |variants: usize| (0..variants).map(|i| format!("variants.{i}.name")).collect::<BTreeSet<String>>();
     // A table with nothing but defaults is not written out.
-    let own = ["checkpoints.every_steps=7", "replicas=3", "shard_memory='64M'", "gradient_checkpointing=true"]
-        .map(str::to_owned);
+    let own = [
+        "checkpoints.every_steps=7",
+        "replicas=3",
+        "shard_memory='64M'",
+        "gradient_checkpointing=true",
+        "device='libtorch'",
+        "precision='bf16'",
+    ]
+    .map(str::to_owned);
     let qa = [&own[..], &["dataset.path=datasets/README.md".to_owned()]].concat();
     for (path, overrides) in
         [("recipes/finegrained.toml", &own[..]), ("recipes/baselines.toml", &own), ("recipes/qa_feedback.toml", &qa)]

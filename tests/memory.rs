@@ -154,3 +154,37 @@ fn policy_reference_value_and_reward_models_share_one_base() {
     println!("a base of {} MiB; with three adapted models and their gradients {} MiB more", size >> 20, more >> 20);
     assert!(more < size / 3, "{more} bytes beside a base of {size}: something was copied");
 }
+
+/// Peak memory of supervised training in bytes, and its loss at every step, when the recipe `tiny.toml` has a larger network
+/// and `changes`.
+fn fine_tuned(lab: &Lab, store: &str, changes: &[&str]) -> (f64, Vec<f64>) {
+    let larger = ["model.hidden_size=64", "model.intermediate_size=192", "model.num_hidden_layers=6", "shards=1"];
+    let work = ["sft.batch_size=96", "sft.steps=6", "replicas=1"];
+    let mut arguments = vec!["run", "tiny.toml", "--jobs", "1", "--store", store];
+    arguments.extend(larger.iter().chain(&work).chain(changes).flat_map(|change| ["--set", change]));
+    lab.said(&arguments).fine();
+    let results = lab.path(store).join("results");
+    let read = |name: &str| {
+        let files = tiny::files(&results);
+        let path = files.iter().find(|path| path.starts_with("sft") && path.ends_with(name)).unwrap();
+        fs::read_to_string(results.join(path)).unwrap()
+    };
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    let peak = json(&read("manifest.json"))["provenance"]["peak_memory_bytes"].as_f64().unwrap();
+    let losses = read("metrics.jsonl").lines().map(|line| json(line)["values"]["loss"].as_f64().unwrap()).collect();
+    (peak, losses)
+}
+
+#[test]
+fn a_budget_for_shards_lowers_the_peak_and_not_the_result() {
+    let lab = Lab::new();
+    let (peak, losses) = fine_tuned(&lab, "whole", &[]);
+    let (lower, same) = fine_tuned(&lab, "cut", &["shard_memory='2M'"]);
+    println!("{} MiB, with a budget of 2 MiB a shard {}", peak / 1_048_576.0, lower / 1_048_576.0);
+    assert!(lower < 0.7 * peak, "{lower} bytes instead of {peak}");
+    assert_eq!((losses.len(), same.len()), (6, 6));
+    for (loss, same) in losses.iter().zip(&same) {
+        assert!((loss - same).abs() < 1e-4 * loss, "{losses:?} and {same:?}");
+    }
+    assert!(losses[5] < losses[0], "something is learned: {losses:?}");
+}

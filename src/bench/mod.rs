@@ -20,7 +20,7 @@ use serde::Serialize;
 
 pub use rates::{Rates, rates};
 
-use crate::compute::Crew;
+use crate::compute::{Crew, Precision};
 use crate::model::{Architecture, Config, Model};
 use crate::units::Count;
 
@@ -126,6 +126,12 @@ impl Bench {
     #[must_use]
     pub fn recomputing(self, recomputes: bool) -> Self {
         Self { crew: self.crew.recomputing(recomputes), ..self }
+    }
+
+    /// The same work, in `precision`.
+    #[must_use]
+    pub fn computing_in(self, precision: Precision) -> Self {
+        Self { crew: self.crew.computing_in(precision), ..self }
     }
 
     /// Numbers in the language model's weights.

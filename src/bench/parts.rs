@@ -87,10 +87,14 @@ impl Bench {
         let tokens = rows.len() * self.length();
         let mut total = 0.0;
         let seconds = timed(2, self.settings.reps, || {
-            let sums = self.crew.map(&shards, |rows| {
-                let batch = Batch::new(rows, SPECIAL.pad, &device);
-                f64::from(self.model.log_probs(&batch, 1.0).sum().into_scalar::<f32>())
-            });
+            let sums = self.crew.map_on(
+                &shards,
+                |place| self.model.on(place),
+                |model, rows| {
+                    let batch = Batch::new(rows, SPECIAL.pad, &device);
+                    f64::from(model.log_probs(&batch, 1.0).sum().into_scalar::<f32>())
+                },
+            );
             total = sums.into_iter().sum();
         });
         Measured::new(seconds, tokens, [("mean_logprob", total / tokens as f64)])

@@ -118,14 +118,15 @@ impl Run<'_> {
             prompts.iter().zip(&sampled).map(|(prompt, sampled)| Pair { prompt, response: &sampled.ids }).collect();
         let batches =
             crew.map(split(&pairs, settings.threads.get()), |rows| Batch::new(rows, SPECIAL.pad, &policy.device()));
-        let pass = |outputs: &(dyn Fn(&Batch) -> Tensor<2> + Sync)| -> Vec<Vec<f64>> {
-            crew.map(&batches, |batch| ragged(&outputs(batch), &batch.lengths)).into_iter().flatten().collect()
+        let pass = |model: &Model, outputs: &(dyn Fn(&Model, &Batch) -> Tensor<2> + Sync)| -> Vec<Vec<f64>> {
+            let read = |model: &Model, batch: &Batch| ragged(&outputs(model, batch), &batch.lengths);
+            crew.map_on(&batches, |place| model.on(place), read).into_iter().flatten().collect()
         };
-        let reference = pass(&|batch| self.bench.model.log_probs(batch, 1.0));
+        let reference = pass(&self.bench.model, &|model, batch| model.log_probs(batch, 1.0));
         phases.mark("reference_logprobs");
-        let rewards = pass(&|batch| column(self.reward.at_response(batch)));
+        let rewards = pass(&self.reward, &|model, batch| column(model.at_response(batch)));
         phases.mark("rewards");
-        let values = pass(&|batch| column(self.value.model.before_response(batch)));
+        let values = pass(&self.value.model, &|model, batch| column(model.before_response(batch)));
         phases.mark("values");
         let mut rows: Vec<Row> = Vec::with_capacity(pairs.len());
         let mut advantages = Vec::with_capacity(pairs.len());

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::output::{self, Failure, note};
 use crate::bench::{Bench, Measured, Part, Settings};
-use crate::compute::{DeviceName, peak_memory_bytes};
+use crate::compute::{DeviceName, Precision, peak_memory_bytes};
 use crate::units::Count;
 
 #[derive(Args)]
@@ -30,6 +30,9 @@ pub(super) struct BenchArgs {
     /// As the recipe's `gradient_checkpointing`
     #[arg(long)]
     gradient_checkpointing: bool,
+    /// As the recipe's `precision`
+    #[arg(long, default_value_t)]
+    precision: Precision,
     /// Write one line of JSON
     #[arg(long)]
     json: bool,
@@ -113,7 +116,9 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let settings = settings(args);
     let usage = |error: anyhow::Error| Failure::usage(format!("{error:#}"));
     let device = args.device.open().map_err(usage)?;
-    let bench = Bench::new(settings.clone(), &device).map_err(usage)?.recomputing(args.gradient_checkpointing);
+    args.precision.require(args.device.family()).map_err(usage)?;
+    let bench = Bench::new(settings.clone(), &device).map_err(usage)?;
+    let bench = bench.recomputing(args.gradient_checkpointing).computing_in(args.precision);
     let mut measured = Vec::new();
     for (name, part) in args.parts.iter().map(|part| part.part()) {
         note(format!("measuring {name}"));

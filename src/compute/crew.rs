@@ -6,6 +6,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use burn::tensor::Device;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::Precision;
 use super::family::stay_on_this_thread;
 
 /// Replicas for data parallelism: threads, each the only thread of its own rayon pool and at home on one device.
@@ -18,6 +19,7 @@ pub struct Crew {
     /// Where thread `i` works: on device `i` modulo their number. None: wherever its tensors are.
     devices: Vec<Device>,
     recomputes: bool,
+    precision: Precision,
     /// As many threads in one pool, made when they are needed.
     together: OnceLock<ThreadPool>,
 }
@@ -40,6 +42,7 @@ impl Crew {
             pools: (0..threads.max(devices.len()).max(1)).map(pool).collect(),
             devices,
             recomputes: false,
+            precision: Precision::default(),
             together: OnceLock::new(),
         }
     }
@@ -48,6 +51,12 @@ impl Crew {
     #[must_use]
     pub fn recomputing(self, recomputes: bool) -> Self {
         Self { recomputes, ..self }
+    }
+
+    /// The same crew, whose replicas compute in `precision`.
+    #[must_use]
+    pub fn computing_in(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// Whether backward passes compute layers again, instead of keeping what the forward pass made in them.
@@ -82,19 +91,19 @@ impl Crew {
         self.map_on(items, |_| (), |(), item| f(item))
     }
 
-    /// The same with something that every device needs for itself: `replicate` makes it, once a device, and is given
-    /// none where there is one device only.
+    /// The same with something that every device needs for itself: `replicate` makes it, once a device.
     pub fn map_on<R: Sync + Send, I: Send, T: Send>(
         &self,
         items: impl IntoIterator<Item = I>,
-        replicate: impl Fn(Option<&Device>) -> R,
+        replicate: impl Fn(Place) -> R,
         f: impl Fn(&R, I) -> T + Sync,
     ) -> Vec<T> {
         let items: Vec<Mutex<Option<I>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
         let threads = self.pools.len().min(items.len());
+        let place = |device| Place { device, precision: self.precision };
         let replicas: Vec<R> = match &self.devices[..] {
-            [] | [_] => vec![replicate(None)],
-            devices => devices.iter().take(threads.max(1)).map(|device| replicate(Some(device))).collect(),
+            [] | [_] => vec![replicate(place(None))],
+            devices => devices.iter().take(threads.max(1)).map(|device| replicate(place(Some(device)))).collect(),
         };
         let results: Vec<Mutex<Option<T>>> = items.iter().map(|_| Mutex::new(None)).collect();
         let next = AtomicUsize::new(0);
@@ -113,6 +122,15 @@ impl Crew {
         let finished = |result: Mutex<Option<T>>| result.into_inner().unwrap_or_else(PoisonError::into_inner);
         results.into_iter().map(|result| finished(result).expect("every item was taken")).collect()
     }
+}
+
+/// Where a replica works, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// None where there is one device only: where models are at home.
+    pub device: Option<&'a Device>,
+    /// The numbers that it computes in.
+    pub precision: Precision,
 }
 
 /// Has `work` done by the thread that calls and by those of `pools`, which count from `first`; a panic of one goes on
@@ -144,8 +162,8 @@ mod tests {
         let devices = || vec![Device::flex(), Device::flex(), Device::flex()];
         assert_eq!(Crew::on(devices(), 1).threads(), 3);
         let made = AtomicUsize::new(0);
-        let replicate = |device: Option<&Device>| {
-            assert!(device.is_some());
+        let replicate = |place: Place| {
+            assert!(place.device.is_some());
             made.fetch_add(1, Ordering::Relaxed)
         };
         let crew = Crew::on(devices(), 6);
@@ -156,6 +174,6 @@ mod tests {
         assert_eq!(made.load(Ordering::Relaxed), 3);
         assert!(used.iter().all(|&replica| replica < 3));
         // One device: nothing to copy.
-        Crew::on(vec![Device::flex()], 2).map_on(0..2, |device| assert!(device.is_none()), |(), _| ());
+        Crew::on(vec![Device::flex()], 2).map_on(0..2, |place| assert!(place.device.is_none()), |(), _| ());
     }
 }

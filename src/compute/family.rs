@@ -216,6 +216,16 @@ pub(super) fn stay_on_this_thread() {
     tch::set_num_threads(1);
 }
 
+/// Whether it is one of LibTorch's, of whatever kind.
+#[allow(unused_variables, reason = "LibTorch is not in every binary")]
+pub(super) fn is_libtorch(device: &Device) -> bool {
+    #[cfg(feature = "tch")]
+    let found = matches!(device.clone().without_autodiff().as_dispatch(), burn::backend::DispatchDevice::LibTorch(_));
+    #[cfg(not(feature = "tch"))]
+    let found = false;
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,12 +8,14 @@ mod device;
 mod family;
 pub mod fused;
 mod memory;
+mod precision;
 mod replicas;
 mod self_test;
 
-pub use crew::Crew;
+pub use crew::{Crew, Place};
 pub use device::DeviceName;
 pub use family::Family;
 pub use memory::{MemoryWatch, peak_memory_bytes};
+pub use precision::Precision;
 pub use replicas::Replicas;
 pub use self_test::self_test;

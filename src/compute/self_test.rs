@@ -5,15 +5,19 @@ use std::panic::AssertUnwindSafe;
 use anyhow::{Context, Result, anyhow, ensure};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use super::Family;
 use super::family::caught;
-use super::{Family, fused};
+use super::fused::{self, Adam};
 
 const ROWS: usize = 12;
 const WIDTH: usize = 16;
 const VOCAB: usize = 24;
+/// Columns of a head: two for queries, one for keys and values.
+const HEAD: usize = WIDTH / 2;
 
 /// The largest difference between `device` and `flex`, relative to the largest number of the same tensor, over the
-/// results and gradients of a pass through norm, products, SwiGLU, attention and log-probabilities.
+/// results and gradients of a pass through norm, products, rotation, attention, SwiGLU and log-probabilities, and the weights
+/// after an AdamW update.
 ///
 /// # Errors
 /// When the device gives numbers that are not finite, or its driver fails.
@@ -38,14 +42,22 @@ fn pass(device: &Device) -> Vec<Vec<f64>> {
     let weights = [
         weight(1, [ROWS, WIDTH]),
         weight(2, [1, WIDTH]),
-        weight(3, [WIDTH, 3 * WIDTH]),
+        weight(3, [WIDTH, 4 * HEAD]),
         weight(4, [WIDTH, 2 * WIDTH]),
         weight(5, [WIDTH, VOCAB]),
     ];
     let [x, norm, qkv, gate_up, head] = weights.clone();
     let x = fused::rms_norm(x, norm, 1e-5);
-    let heads = |x: Tensor<2>| x.reshape([2, ROWS / 2, 2, WIDTH / 2]).swap_dims(1, 2);
-    let [q, k, v] = thirds(&fused::matmul(x, qkv)).map(heads);
+    let projected = fused::matmul(x, qkv).reshape([ROWS, 4, HEAD]);
+    let angles = numbers(6, [ROWS, HEAD / 2], device);
+    let angles = Tensor::cat(vec![angles.clone(), angles], 1).reshape([ROWS, 1, HEAD]);
+    let (cos, sin) = (angles.clone().cos().autodiff(), angles.sin().autodiff());
+    let rotated = |first, heads| fused::rotate(projected.clone().narrow(1, first, heads), cos.clone(), sin.clone());
+    let by_head = |x: Tensor<3>| {
+        let [_, heads, d] = x.dims();
+        x.reshape([2, ROWS / 2, heads, d]).swap_dims(1, 2)
+    };
+    let [q, k, v] = [rotated(0, 2), rotated(2, 1), projected.clone().narrow(1, 3, 1)].map(by_head);
     let bias = Tensor::zeros([2, 1, ROWS / 2, ROWS / 2], device).autodiff();
     let x = fused::attention(q, k, v, bias);
     let gates = fused::matmul(x, gate_up);
@@ -54,13 +66,25 @@ fn pass(device: &Device) -> Vec<Vec<f64>> {
     let ids: Tensor<1, Int> = Tensor::from_data(TensorData::new(ids, [ROWS]), device);
     let out = fused::gather_log_probs(fused::matmul(x, head), ids);
     let mut gradients = out.clone().sum().backward();
-    let gradients = weights.iter().map(|w| w.grad_remove(&mut gradients).expect("every weight is used").into_data());
-    let tensors: Vec<TensorData> = std::iter::once(out.inner().into_data()).chain(gradients).collect();
+    let adam = Adam {
+        clip: 0.5,
+        beta1: 0.9,
+        beta2: 0.99,
+        correction1: 0.1,
+        correction2: 0.01,
+        rate: 0.1,
+        epsilon: 0.1,
+        keep: 0.99,
+    };
+    let mut tensors = vec![out.inner().into_data()];
+    for w in weights {
+        let gradient = w.grad_remove(&mut gradients).expect("every weight is used");
+        tensors.push(gradient.clone().into_data());
+        let (m, v) = (gradient.zeros_like(), gradient.zeros_like());
+        let [w, ..] = fused::adamw(w.inner(), gradient, m, v, adam);
+        tensors.push(w.into_data());
+    }
     tensors.iter().map(|data| data.iter::<f64>().collect()).collect()
-}
-
-fn thirds(x: &Tensor<2>) -> [Tensor<2>; 3] {
-    [0, 1, 2].map(|i| x.clone().narrow(1, i * WIDTH, WIDTH))
 }
 
 /// Fixed numbers between -1 and 1, the same on every device.

@@ -149,7 +149,7 @@ fn reference_log_probs(task: &Task, crew: &Crew) -> Vec<[f32; 2]> {
     let known: Vec<f32> = bucket::map(
         &rows,
         crew,
-        |device| task.reference.on(device),
+        |place| task.reference.on(place),
         |reference, rows| {
             let batch = Batch::new(rows, task.pad, &reference.device());
             host(&sums(reference, &batch).unsqueeze_dim::<2>(1))

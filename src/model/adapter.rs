@@ -216,6 +216,7 @@ impl LayerAdapter<'_> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream((self.layer * self.lora.modules.len() + module) as u64);
         let mask = mask(&mut rng, x.dims(), self.lora.dropout, &x.device());
+        let mask = mask.cast(x.dtype());
         x * mask
     }
 }

@@ -4,7 +4,7 @@
 //! The head decides what the model is: V outputs a language model, one output a value or reward model, two outputs a
 //! token classifier.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
@@ -14,6 +14,7 @@ use super::architecture::{Architecture, Norm, Part, Positions};
 use super::layer::{Cached, Layer, Views, layer_norm};
 use super::{Batch, Config, recompute};
 use crate::compute::fused::{self, matmul, rms_norm};
+use crate::compute::{Place, Precision};
 
 /// A decoder with a head.
 #[derive(Clone, Debug)]
@@ -111,16 +112,32 @@ impl Model {
         self.trunk()[0].device().without_autodiff()
     }
 
-    /// The same model on another device, if one is given.
+    /// The same model as a replica at `place`.
     #[must_use]
-    pub fn on(&self, device: Option<&Device>) -> Self {
-        let Some(device) = device.filter(|&device| *device != self.device()) else { return self.clone() };
-        let moved = |weights: &[Tensor<2>]| weights.iter().map(|w| w.clone().to_device(device)).collect();
+    pub fn on(&self, place: Place) -> Self {
+        let moved = |weights: &[Tensor<2>]| weights.iter().map(|w| placed(w, place)).collect();
         let mut adapter = self.adapter.clone();
         if let Some(adapter) = &mut adapter {
             adapter.base = moved(&adapter.base);
         }
         Self { config: self.config.clone(), weights: moved(&self.weights), adapter }
+    }
+
+    /// The same, for a step of training: embeddings that are trained stay in `f32`, since their gradients are sums over many
+    /// tokens.
+    #[must_use]
+    pub fn learning_on(&self, place: Place) -> Self {
+        let mut replica = self.on(place);
+        if self.adapter.is_none() {
+            let own = replica.weights.iter_mut().zip(&self.weights).take(self.config.embeddings());
+            own.for_each(|(replica, own)| *replica = placed(own, Place { precision: Precision::F32, ..place }));
+        }
+        replica
+    }
+
+    /// What activations are made of.
+    fn dtype(&self) -> DType {
+        self.trunk().last().expect("a model ends in a norm").dtype()
     }
 
     /// The same model with gradients recorded for every weight that is trained.
@@ -179,18 +196,19 @@ impl Model {
         self.project(self.hidden(batch).narrow(1, first, batch.response_columns))
     }
 
-    /// The head's outputs for hidden states, `[B, n, H]` to `[B, n, outputs]`.
+    /// The head's outputs for hidden states, `[B, n, H]` to `[B, n, outputs]`, in `f32`.
     #[must_use]
     pub fn project(&self, hidden: Tensor<3>) -> Tensor<3> {
         let [b, n, h] = hidden.dims();
         let hidden = hidden.reshape([b * n, h]);
         let outputs = match self.head() {
-            [] => matmul(hidden, self.trunk()[0].clone().transpose()),
+            [] => matmul(hidden, self.trunk()[0].clone().cast(self.dtype()).transpose()),
             [head, biases @ ..] => {
                 let outputs = matmul(hidden, head.clone());
                 biases.iter().fold(outputs, |outputs, bias| outputs + bias.clone())
             }
         };
+        let outputs = outputs.cast(DType::F32);
         let outputs = match self.config.logit_softcap {
             Some(cap) => (outputs / cap).tanh() * cap,
             None => outputs,
@@ -202,7 +220,7 @@ impl Model {
     #[must_use]
     pub fn cache(&self, rows: usize, capacity: usize) -> Cache {
         let shape = [rows, self.config.num_key_value_heads, capacity, self.config.head_dim];
-        let zeros = || Tensor::zeros(shape, &self.device());
+        let zeros = || Tensor::zeros(shape, (&self.device(), self.dtype()));
         Cache { layers: (0..self.config.num_hidden_layers).map(|_| (zeros(), zeros())).collect(), columns: 0 }
     }
 
@@ -282,10 +300,11 @@ impl Model {
         };
         let scale = self.config.embedding_scale;
         let x = if scale.to_bits() == 1_f64.to_bits() { x } else { x * scale };
-        match self.config.positions {
+        let x = match self.config.positions {
             Positions::Learned(_) => x + trunk[1].clone().select(0, positions.clone().reshape([rows])),
             Positions::Rotary { .. } => x,
-        }
+        };
+        x.cast(self.dtype())
     }
 }
 
@@ -297,6 +316,15 @@ impl Model {
 pub fn gather_log_probs(logits: Tensor<3>, ids: Tensor<2, Int>) -> Tensor<2> {
     let [b, r, v] = logits.dims();
     fused::gather_log_probs(logits.reshape([b * r, v]), ids.reshape([b * r])).reshape([b, r])
+}
+
+/// A weight as a replica at `place` has it.
+fn placed(weight: &Tensor<2>, place: Place) -> Tensor<2> {
+    let weight = weight.clone().cast(place.precision.dtype());
+    match place.device {
+        Some(device) if *device != weight.device() => weight.to_device(device),
+        _ => weight,
+    }
 }
 
 fn normal(rng: &mut ChaCha8Rng, [rows, columns]: [usize; 2], std: f32, device: &Device) -> Tensor<2> {

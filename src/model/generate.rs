@@ -104,7 +104,7 @@ pub fn sample_until(
     let lists = bucket::runs(indexed, lists, |(_, prompt)| prompt.len());
     let sampled = crew.map_on(
         &lists,
-        |device| model.on(device),
+        |place| model.on(place),
         |model, list| {
             let work = || {
                 sample_list(model, list, stops, sampling, seed, &|rows| {

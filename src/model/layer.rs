@@ -1,7 +1,7 @@
 //! One layer of a decoder: attention and MLP between norms, in the variations that `architecture` lists.
 
 use burn::tensor::activation::{gelu, gelu_approximate, relu, sigmoid, silu, softmax};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 
 use super::adapter::LayerAdapter;
 use super::architecture::{Activation, Architecture, Block, Part, Positions, Role};
@@ -182,9 +182,11 @@ fn activate(x: Tensor<2>, activation: Activation) -> Tensor<2> {
 
 /// `(x - mean) / sqrt(variance + eps) * w + b` over the last dimension.
 pub(super) fn layer_norm(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<2>, eps: f64) -> Tensor<2> {
+    let dtype = x.dtype();
+    let [x, weight, bias] = [x, weight, bias].map(|x| x.cast(DType::F32));
     let centred = x.clone() - x.mean_dim(1);
     let scale = (centred.clone().square().mean_dim(1) + eps).sqrt().recip();
-    centred * scale * weight + bias
+    (centred * scale * weight + bias).cast(dtype)
 }
 
 /// [`attention`] whose scores are `cap tanh(score / cap)`.
@@ -195,7 +197,8 @@ fn capped_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Tensor<4>, c
         let times = heads / kv_heads;
         x.reshape([b, kv_heads, 1, columns, d]).expand([b, kv_heads, times, columns, d]).reshape([b, heads, columns, d])
     };
-    let scores = q.matmul(repeated(k).swap_dims(2, 3));
-    let p = softmax((scores / cap).tanh() * cap + bias, 3);
+    let dtype = q.dtype();
+    let scores = q.matmul(repeated(k).swap_dims(2, 3)).cast(DType::F32);
+    let p = softmax((scores / cap).tanh() * cap + bias, 3).cast(dtype);
     p.matmul(repeated(v)).swap_dims(1, 2).reshape([b * t, heads * d])
 }

@@ -109,7 +109,7 @@ impl AdamW {
     /// Returns the global L2 norm before clipping.
     pub fn update(&mut self, weights: &mut [Tensor<2>], gradients: Vec<Tensor<2>>, rate: f64, crew: &Crew) -> f64 {
         self.step += 1;
-        let norm = crew.map(&gradients, sum_of_squares).into_iter().sum::<f64>().sqrt();
+        let norm = root_of_sum(crew.map(&gradients, sum_of_squares));
         let clip = (self.config.max_grad_norm.get() / (norm + 1e-6)).min(1.0);
         let (b1, b2) = (self.config.beta1.get(), self.config.beta2.get());
         let adam = Adam {
@@ -134,7 +134,12 @@ impl AdamW {
 /// L2 norm over all gradients together.
 #[must_use]
 pub fn global_norm(gradients: &[Tensor<2>]) -> f64 {
-    gradients.iter().map(sum_of_squares).sum::<f64>().sqrt()
+    root_of_sum(gradients.iter().map(sum_of_squares).collect())
+}
+
+/// Read from the device once, since it has to finish all it was given for that.
+fn root_of_sum(sums: Vec<Tensor<1>>) -> f64 {
+    Tensor::cat(sums, 0).into_data().iter::<f64>().sum::<f64>().sqrt()
 }
 
 #[cfg(test)]

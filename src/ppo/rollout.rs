@@ -2,7 +2,7 @@
 //!
 //! The policy's log-probabilities are those it was sampled with: another pass would give the same.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use rand::seq::index;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use super::Config;
 use super::gae::{ADVANTAGES, gae, whiten};
 use super::train::Task;
-use crate::compute::Crew;
+use crate::compute::{Crew, Place};
 use crate::model::generate::{Sampled, Sampling, Special, sample};
 use crate::model::{Batch, Model, Pair, bucket};
 use crate::reward::score::ragged;
@@ -155,7 +155,7 @@ struct Pass {
 /// The passes of reference and value model over the same batches, and of the reward model.
 fn passes(reference: &Model, value: &Model, pairs: &[Pair], task: &Task, crew: &Crew) -> Vec<Pass> {
     let temperature = task.config.temperature.get();
-    let replicas = |device: Option<&Device>| (reference.on(device), value.on(device));
+    let replicas = |place: Place| (reference.on(place), value.on(place));
     let passes = bucket::map(pairs, crew, replicas, |(reference, value), pairs| {
         let batch = Batch::new(pairs, task.special.pad, &value.device());
         let log_probs = ragged(&reference.log_probs(&batch, temperature), &batch.lengths);

@@ -34,7 +34,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::compute::{DeviceName, Replicas};
+use crate::compute::{DeviceName, Precision, Replicas};
 use crate::model::{checkpoint, pretrained};
 use crate::units::{Count, Fraction, Memory};
 use crate::{data, endpoint, eval, judge, labels, llm, model, ppo, reward, sft, text};
@@ -56,6 +56,10 @@ pub struct Recipe {
     /// Several devices of one kind in place of `device`, such as `["cuda:0", "cuda:1"]`: replicas are spread over them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceName>,
+    /// The numbers that networks compute in: `f32`, or `bf16` where the device has it. The weights that are trained and stored
+    /// are `f32` either way, as are norms, softmax, losses and the optimiser.
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
     /// Copies of the models that share every gradient step, rollout and scoring pass: threads on a CPU, devices elsewhere.
     /// `auto` takes all cores, or one for each of `devices`. How many there are changes no result.
     #[serde(default, skip_serializing_if = "Replicas::is_auto")]

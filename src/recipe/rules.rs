@@ -127,6 +127,9 @@ fn number(n: usize) -> Note {
 }
 
 fn devices(recipe: &Recipe, verdict: &mut Verdict) {
+    if let Some(Err(error)) = recipe.devices().first().map(|device| recipe.precision.require(device.family())) {
+        verdict.require(false, error.to_string(), &[("precision", text("")), ("device", text(""))]);
+    }
     let Some(first) = recipe.devices.first() else { return };
     verdict.require(
         recipe.device == DeviceName::Auto,

@@ -47,7 +47,7 @@ impl RewardModel {
         bucket::map(
             rows,
             crew,
-            |device| self.model.on(device),
+            |place| self.model.on(place),
             |model, rows| {
                 let batch = Batch::new(rows, pad, &model.device());
                 let mut rewards = ragged(&rewards(&self.kind, model.at_response(&batch)), &batch.lengths);

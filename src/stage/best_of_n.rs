@@ -15,7 +15,7 @@ use crate::ppo::watch::Habits;
 use crate::reward::score::best;
 use crate::store::Workspace;
 
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Prompts whose samples are held at a time.
 const PROMPTS: usize = 64;

@@ -12,7 +12,7 @@ use crate::ppo::train::Snapshot;
 use crate::reward::PairSource;
 use crate::store::Workspace;
 
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {

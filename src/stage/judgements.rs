@@ -14,7 +14,7 @@ use crate::ppo::watch::Habits;
 use crate::recipe::Recipe;
 use crate::store::Workspace;
 
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {

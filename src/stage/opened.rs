@@ -291,7 +291,7 @@ impl Opened {
                 };
                 let pass =
                     |model: &Model, rows: &[Pair]| rows.chunks(at_once).flat_map(|rows| read(model, rows)).collect();
-                let log_probs = bucket::map(rows, crew, |device| model.on(device), pass);
+                let log_probs = bucket::map(rows, crew, |place| model.on(place), pass);
                 log_probs.into_iter().map(Scores::LogProbs).collect()
             }
             Network::Reward(reward) => {
@@ -302,7 +302,7 @@ impl Opened {
             Network::Labels(model, last) => bucket::map(
                 rows,
                 crew,
-                |device| model.on(device),
+                |place| model.on(place),
                 |model, rows| {
                     let batch = Batch::new(rows, pad, &model.device());
                     labelled(&host(&model.at_response(&batch)), &batch, model.outputs(), *last)

@@ -15,7 +15,7 @@ use crate::judge::Judge;
 use crate::recipe::Recipe;
 use crate::store::Workspace;
 
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Config {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::execute::Inputs;
 use super::node::Stage;
 use super::sft;
-use crate::compute::{Crew, DeviceName, Family, Replicas};
+use crate::compute::{Crew, DeviceName, Family, Precision, Replicas};
 use crate::data::{Dataset, Prompt, Response};
 use crate::model::bucket::Cut;
 use crate::model::generate::{Sampling, Special, sample};
@@ -40,6 +40,9 @@ pub struct Setting {
     /// Whether backward passes compute layers again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gradient_checkpointing: bool,
+    /// What networks compute in.
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
     /// What the recipe of this run calls its devices: says which of several alike, and is no part of a key.
     #[serde(default, skip_serializing)]
     pub devices: Vec<DeviceName>,
@@ -61,6 +64,7 @@ impl Setting {
             shards: recipe.shards.get(),
             shard_memory: recipe.shard_memory.as_ref().map(Memory::mebibytes),
             gradient_checkpointing: recipe.gradient_checkpointing,
+            precision: recipe.precision,
             devices: recipe.devices(),
             replicas: recipe.replicas,
         };
@@ -101,7 +105,7 @@ impl Setting {
     pub(super) fn crew(&self) -> Crew {
         let devices = self.opened().unwrap_or_default();
         let replicas = self.replicas.count(self.shards, devices.len());
-        Crew::on(devices, replicas).recomputing(self.gradient_checkpointing)
+        Crew::on(devices, replicas).recomputing(self.gradient_checkpointing).computing_in(self.precision)
     }
 
     pub(super) fn tokenizer(&self, inputs: &Inputs) -> Result<Tokenizer> {

@@ -19,7 +19,7 @@ use crate::ppo::{self, Credit};
 use crate::reward::{self, Kind};
 use crate::store::{Artefact, Workspace};
 
-pub(super) const VERSION: u32 = 6;
+pub(super) const VERSION: u32 = 7;
 
 /// The file of the result that holds the value model.
 pub(super) const VALUE: &str = "value.safetensors";

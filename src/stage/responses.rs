@@ -1,14 +1,13 @@
 //! Stage `responses`: what a policy says to the held-out prompts, and how far it is from the reference.
 
 use anyhow::Result;
-use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::data::world;
 use super::execute::Inputs;
 use super::policy::{Setting, dataset, seed};
 use super::ppo::{reward_of, rewards};
-use crate::compute::Crew;
+use crate::compute::{Crew, Place};
 use crate::data::{Prompt, Response};
 use crate::events::Emitter;
 use crate::model::{Batch, Model, Pair, bucket};
@@ -18,7 +17,7 @@ use crate::report::Divergence;
 use crate::reward::score::ragged;
 use crate::store::Workspace;
 
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 
 /// Validation prompts to which the reference answers many times, and how often: for best-of-n curves, where an oracle can be
 /// asked what they are worth.
@@ -115,7 +114,7 @@ pub(super) fn pairs<'a>(prompts: &'a [Vec<u32>], responses: &'a [Response]) -> V
 
 /// `log pi - log pi_ref` of every response token.
 fn log_ratios(policy: &Model, reference: &Model, rows: &[Pair], pad: u32, crew: &Crew) -> Vec<Vec<f64>> {
-    let replicas = |device: Option<&Device>| (policy.on(device), reference.on(device));
+    let replicas = |place: Place| (policy.on(place), reference.on(place));
     bucket::map(rows, crew, replicas, |(policy, reference), rows| {
         let batch = Batch::new(rows, pad, &policy.device());
         ragged(&(policy.log_probs(&batch, 1.0) - reference.log_probs(&batch, 1.0)), &batch.lengths)

@@ -12,7 +12,7 @@ use crate::recipe::Recipe;
 use crate::sft::{self, Example, Task, train};
 use crate::store::{Workspace, hash_of};
 
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 
 /// The file of the result that holds the adapters, where those were trained.
 pub(super) const ADAPTER: &str = "adapter.safetensors";

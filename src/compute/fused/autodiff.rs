@@ -47,16 +47,16 @@ pub trait Derivatives: Backend {
     /// Gradients of `q`, `k` and `v`. With weights `p` and `dp = g v'`, that of the scores is `p (dp - sum(p dp))`.
     fn attention_backward(attention: Attended<Self>, grad: FloatTensor<Self>) -> [FloatTensor<Self>; 3];
 
-    /// The largest logit of each row and `ln sum e^(logit - largest)`, `[n, V]` to `[n, 2]`.
-    fn log_sum_exp(logits: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// `logit[id]` minus both numbers of its row, `[n]`.
-    fn log_probs(logits: &FloatTensor<Self>, lse: &FloatTensor<Self>, ids: &IntTensor<Self>) -> FloatTensor<Self>;
+    /// Log-probabilities, `[n]`, and what the backward pass wants to know of each row, if anything.
+    fn log_probs_kept(
+        logits: &FloatTensor<Self>,
+        ids: &IntTensor<Self>,
+    ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>);
 
     /// Gradient of the logits.
     fn gather_log_probs_backward(
         logits: FloatTensor<Self>,
-        lse: FloatTensor<Self>,
+        kept: Option<FloatTensor<Self>>,
         ids: IntTensor<Self>,
         grad: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
@@ -164,13 +164,13 @@ impl<B: Derivatives> Backward<B, 3> for Attention {
 struct GatherLogProbs;
 
 impl<B: Derivatives> Backward<B, 1> for GatherLogProbs {
-    type State = (FloatTensor<B>, FloatTensor<B>, IntTensor<B>);
+    type State = (FloatTensor<B>, Option<FloatTensor<B>>, IntTensor<B>);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let (logits, lse, ids) = ops.state;
+        let (logits, kept, ids) = ops.state;
         if let [Some(parent)] = ops.parents {
-            grads.register::<B>(parent.id, B::gather_log_probs_backward(logits, lse, ids, grad));
+            grads.register::<B>(parent.id, B::gather_log_probs_backward(logits, kept, ids, grad));
         }
     }
 }
@@ -242,9 +242,8 @@ impl<B: Fused + Derivatives, C: CheckpointStrategy> Fused for Autodiff<B, C> {
         let (logits, node) = logits.into_parts();
         match GatherLogProbs.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let lse = B::log_sum_exp(logits.clone());
-                let out = B::log_probs(&logits, &lse, &ids);
-                prep.finish((logits, lse, ids), out)
+                let (out, kept) = B::log_probs_kept(&logits, &ids);
+                prep.finish((logits, kept, ids), out)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::gather_log_probs(logits, ids)),
         }

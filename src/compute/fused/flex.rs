@@ -6,11 +6,11 @@ use burn::backend::flex::{Flex, FlexTensor, Layout};
 use burn::backend::tensor::IntTensor;
 use burn::tensor::{Bytes, DType, Shape};
 
-use super::autodiff::Attended;
+use super::autodiff::{Attended, Derivatives};
 use super::gemm::Matrix;
-use super::host::Host;
+use super::host::{self, Host};
 use super::rows::Rows;
-use super::{gemm, rows};
+use super::{Adam, Fused, FusedUpdate, gemm, rows};
 
 fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), DType::F32)
@@ -85,85 +85,155 @@ impl Host for Flex {
             other => unreachable!("ids are i64 or i32, not {other:?}"),
         }
     }
+}
 
-    fn product(x: &FlexTensor, w: &FlexTensor) -> FlexTensor {
-        product(matrix(x), matrix(w))
+impl Fused for Flex {
+    fn rms_norm(x: FlexTensor, weight: FlexTensor, eps: f32) -> FlexTensor {
+        host::rms_norm::<Self>(x, weight, eps)
     }
 
-    fn gradient_of_left(grad: &FlexTensor, w: &FlexTensor) -> FlexTensor {
-        product(matrix(grad), matrix(w).transposed())
+    fn swiglu(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
+        host::swiglu::<Self>(gate, up)
     }
 
-    fn gradient_of_right(x: &FlexTensor, grad: &FlexTensor) -> FlexTensor {
-        product(matrix(x).transposed(), matrix(grad))
+    fn rotate(x: FlexTensor, cos: FlexTensor, sin: FlexTensor, sign: f32) -> FlexTensor {
+        host::rotate::<Self>(x, cos, sin, sign)
     }
 
-    /// Row by row and head by head; what is kept is the weights of the softmax, `[B, heads, t, T]`.
-    fn softmax_product([q, k, v]: [&FlexTensor; 3], bias: &FlexTensor, keep: bool) -> (FlexTensor, Option<FlexTensor>) {
-        let bias = Self::dense(bias.clone());
-        let [b, heads, t, d] = shape(q).dims();
-        let [_, kv_heads, columns, _] = shape(k).dims();
-        let (width, size) = (heads * d, t * columns);
-        let mut out = vec![0.0; b * t * width];
-        let mut weights = vec![0.0; if keep { b * heads * size } else { size }];
-        for (row, bias) in Self::numbers(&bias).chunks_exact(size).enumerate() {
-            let blocks = blocks(bias, columns);
-            for i in 0..heads {
-                let p = &mut weights[if keep { (row * heads + i) * size } else { 0 }..][..size];
-                let kv = i * kv_heads / heads;
-                let (q, k, v) = (head(q, row, i), head(k, row, kv), head(v, row, kv));
-                for Block { queries, keys } in blocks.clone() {
-                    let rows = queries.start * columns..queries.end * columns;
-                    let p = &mut p[rows.clone()];
-                    let (q, k) = (q.part(queries.clone()), k.part(keys.clone()));
-                    gemm::multiply(&mut p[keys.start..], [columns, 1], q, k.transposed(), false);
-                    rows::biased_softmax(p, &bias[rows], columns, &keys);
-                    let p = Matrix::new(&p[keys.start..], [queries.len(), keys.len()], [columns, 1]);
-                    let at = (row * t + queries.start) * width + i * d;
-                    gemm::multiply(&mut out[at..], [width, 1], p, v.part(keys), false);
-                }
+    fn matmul(x: FlexTensor, w: FlexTensor) -> FlexTensor {
+        product(matrix(&x), matrix(&w))
+    }
+
+    fn attend(q: FlexTensor, k: FlexTensor, v: FlexTensor, bias: FlexTensor) -> FlexTensor {
+        attention([&q, &k, &v], &bias, false).0
+    }
+
+    fn gather_log_probs(logits: FlexTensor, ids: IntTensor<Self>) -> FlexTensor {
+        host::log_probs_kept::<Self>(logits, &ids).0
+    }
+}
+
+impl FusedUpdate for Flex {
+    fn adamw(
+        w: FlexTensor,
+        g: FlexTensor,
+        m: FlexTensor,
+        v: FlexTensor,
+        adam: Adam,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        host::adamw::<Self>([w, g, m, v], &adam)
+    }
+
+    fn sum_of_squares(x: FlexTensor) -> FlexTensor {
+        host::sum_of_squares::<Self>(x)
+    }
+}
+
+impl Derivatives for Flex {
+    fn rms_norm_backward(x: FlexTensor, weight: FlexTensor, eps: f32, grad: FlexTensor) -> (FlexTensor, FlexTensor) {
+        host::rms_norm_backward::<Self>(x, weight, eps, grad)
+    }
+
+    fn swiglu_backward(gate: FlexTensor, up: FlexTensor, grad: FlexTensor) -> (FlexTensor, FlexTensor) {
+        host::swiglu_backward::<Self>(gate, up, grad)
+    }
+
+    fn matmul_backward(x: Option<FlexTensor>, w: Option<FlexTensor>, grad: FlexTensor) -> [Option<FlexTensor>; 2] {
+        [
+            w.map(|w| product(matrix(&grad), matrix(&w).transposed())),
+            x.map(|x| product(matrix(&x).transposed(), matrix(&grad))),
+        ]
+    }
+
+    fn attention_kept(q: &FlexTensor, k: &FlexTensor, v: &FlexTensor, bias: &FlexTensor) -> (FlexTensor, FlexTensor) {
+        let (out, kept) = attention([q, k, v], bias, true);
+        (out, kept.expect("what was asked for"))
+    }
+
+    fn attention_backward(attention: Attended<Self>, grad: FlexTensor) -> [FlexTensor; 3] {
+        attention_backward(attention, &Self::dense(grad))
+    }
+
+    fn log_probs_kept(logits: &FlexTensor, ids: &IntTensor<Self>) -> (FlexTensor, Option<FlexTensor>) {
+        let (out, kept) = host::log_probs_kept::<Self>(logits.clone(), ids);
+        (out, Some(kept))
+    }
+
+    fn gather_log_probs_backward(
+        logits: FlexTensor,
+        kept: Option<FlexTensor>,
+        ids: IntTensor<Self>,
+        grad: FlexTensor,
+    ) -> FlexTensor {
+        host::gather_log_probs_backward::<Self>(logits, &kept.expect("what was kept"), &ids, grad)
+    }
+}
+
+/// Row by row and head by head; what is kept is the weights of the softmax, `[B, heads, t, T]`.
+fn attention([q, k, v]: [&FlexTensor; 3], bias: &FlexTensor, keep: bool) -> (FlexTensor, Option<FlexTensor>) {
+    let bias = Flex::dense(bias.clone());
+    let [b, heads, t, d] = shape(q).dims();
+    let [_, kv_heads, columns, _] = shape(k).dims();
+    let (width, size) = (heads * d, t * columns);
+    let mut out = vec![0.0; b * t * width];
+    let mut weights = vec![0.0; if keep { b * heads * size } else { size }];
+    for (row, bias) in Flex::numbers(&bias).chunks_exact(size).enumerate() {
+        let blocks = blocks(bias, columns);
+        for i in 0..heads {
+            let p = &mut weights[if keep { (row * heads + i) * size } else { 0 }..][..size];
+            let kv = i * kv_heads / heads;
+            let (q, k, v) = (head(q, row, i), head(k, row, kv), head(v, row, kv));
+            for Block { queries, keys } in blocks.clone() {
+                let rows = queries.start * columns..queries.end * columns;
+                let p = &mut p[rows.clone()];
+                let (q, k) = (q.part(queries.clone()), k.part(keys.clone()));
+                gemm::multiply(&mut p[keys.start..], [columns, 1], q, k.transposed(), false);
+                rows::biased_softmax(p, &bias[rows], columns, &keys);
+                let p = Matrix::new(&p[keys.start..], [queries.len(), keys.len()], [columns, 1]);
+                let at = (row * t + queries.start) * width + i * d;
+                gemm::multiply(&mut out[at..], [width, 1], p, v.part(keys), false);
             }
         }
-        let kept = keep.then(|| tensor(weights, Shape::new([b, heads, t, columns])));
-        (tensor(out, Shape::new([b * t, width])), kept)
     }
+    let kept = keep.then(|| tensor(weights, Shape::new([b, heads, t, columns])));
+    (tensor(out, Shape::new([b * t, width])), kept)
+}
 
-    fn gradients_of_attention(attention: Attended<Self>, grad: FlexTensor) -> [FlexTensor; 3] {
-        let Attended { q, k, v, bias, out, kept } = attention;
-        let bias = Self::dense(bias);
-        let [b, heads, t, d] = shape(&q).dims();
-        let [_, kv_heads, columns, _] = shape(&k).dims();
-        let (width, kv_width, size) = (heads * d, kv_heads * d, t * columns);
-        let mut dq = vec![0.0; b * t * width];
-        let [mut dk, mut dv] = [(); 2].map(|()| vec![0.0; b * columns * kv_width]);
-        let (grad, out) = (Self::numbers(&grad), Self::numbers(&out));
-        for (row, bias) in Self::numbers(&bias).chunks_exact(size).enumerate() {
-            let blocks = blocks(bias, columns);
-            for i in 0..heads {
-                let p = &Self::numbers(&kept)[(row * heads + i) * size..][..size];
-                let kv = i * kv_heads / heads;
-                let (q, k, v) = (head(&q, row, i), head(&k, row, kv), head(&v, row, kv));
-                for Block { queries, keys } in blocks.clone() {
-                    let at = (row * t + queries.start) * width + i * d;
-                    // Blocks of queries, and query heads that share a key-value head, add up.
-                    let of_kv = (row * columns + keys.start) * kv_width + kv * d;
-                    let [of_result, result] = [grad, out].map(|x| Rows { data: &x[at..], columns: d, stride: width });
-                    let p = &p[queries.start * columns + keys.start..queries.end * columns];
-                    let weights = Rows { data: p, columns: keys.len(), stride: columns };
-                    let g = Matrix::new(of_result.data, [queries.len(), d], [width, 1]);
-                    let p = Matrix::new(p, [queries.len(), keys.len()], [columns, 1]);
-                    gemm::multiply(&mut dv[of_kv..], [kv_width, 1], p.transposed(), g, true);
-                    let mut dscores = gemm::product(g, v.part(keys.clone()).transposed());
-                    rows::softmax_backward(weights, &mut dscores, result, of_result);
-                    let dscores = Matrix::new(&dscores, [queries.len(), keys.len()], [keys.len(), 1]);
-                    gemm::multiply(&mut dq[at..], [width, 1], dscores, k.part(keys), false);
-                    gemm::multiply(&mut dk[of_kv..], [kv_width, 1], dscores.transposed(), q.part(queries), true);
-                }
+fn attention_backward(attention: Attended<Flex>, grad: &FlexTensor) -> [FlexTensor; 3] {
+    let Attended { q, k, v, bias, out, kept } = attention;
+    let bias = Flex::dense(bias);
+    let [b, heads, t, d] = shape(&q).dims();
+    let [_, kv_heads, columns, _] = shape(&k).dims();
+    let (width, kv_width, size) = (heads * d, kv_heads * d, t * columns);
+    let mut dq = vec![0.0; b * t * width];
+    let [mut dk, mut dv] = [(); 2].map(|()| vec![0.0; b * columns * kv_width]);
+    let (grad, out) = (Flex::numbers(grad), Flex::numbers(&out));
+    for (row, bias) in Flex::numbers(&bias).chunks_exact(size).enumerate() {
+        let blocks = blocks(bias, columns);
+        for i in 0..heads {
+            let p = &Flex::numbers(&kept)[(row * heads + i) * size..][..size];
+            let kv = i * kv_heads / heads;
+            let (q, k, v) = (head(&q, row, i), head(&k, row, kv), head(&v, row, kv));
+            for Block { queries, keys } in blocks.clone() {
+                let at = (row * t + queries.start) * width + i * d;
+                // Blocks of queries, and query heads that share a key-value head, add up.
+                let of_kv = (row * columns + keys.start) * kv_width + kv * d;
+                let [of_result, result] = [grad, out].map(|x| Rows { data: &x[at..], columns: d, stride: width });
+                let p = &p[queries.start * columns + keys.start..queries.end * columns];
+                let weights = Rows { data: p, columns: keys.len(), stride: columns };
+                let g = Matrix::new(of_result.data, [queries.len(), d], [width, 1]);
+                let p = Matrix::new(p, [queries.len(), keys.len()], [columns, 1]);
+                gemm::multiply(&mut dv[of_kv..], [kv_width, 1], p.transposed(), g, true);
+                let mut dscores = gemm::product(g, v.part(keys.clone()).transposed());
+                rows::softmax_backward(weights, &mut dscores, result, of_result);
+                let dscores = Matrix::new(&dscores, [queries.len(), keys.len()], [keys.len(), 1]);
+                gemm::multiply(&mut dq[at..], [width, 1], dscores, k.part(keys), false);
+                gemm::multiply(&mut dk[of_kv..], [kv_width, 1], dscores.transposed(), q.part(queries), true);
             }
         }
-        let of_keys = [b, kv_heads, columns, d];
-        [by_head(dq, [b, heads, t, d]), by_head(dk, of_keys), by_head(dv, of_keys)]
     }
+    let of_keys = [b, kv_heads, columns, d];
+    [by_head(dq, [b, heads, t, d]), by_head(dk, of_keys), by_head(dv, of_keys)]
 }
 
 /// Neighbouring queries, and the keys that any of them sees.

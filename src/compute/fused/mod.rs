@@ -1,14 +1,19 @@
 //! Operations of a decoder that are worth one pass over memory instead of many.
 //!
-//! Each has a kernel for `flex` with a backward pass of its own, and a composition of burn's operations for every other
-//! device, which is what the tests hold the kernels against. Which of them pay is in `docs/PERFORMANCE.md`.
+//! Each has kernels for `flex` and LibTorch with a backward pass of its own, and a composition of burn's operations for every
+//! other device, which is what the tests hold the kernels against. Which of them pay is in `docs/PERFORMANCE.md`.
 #![allow(clippy::similar_names, reason = "`dx` and `dw`, `dgate` and `dup` are what they are called everywhere")]
+#![cfg_attr(feature = "tch", allow(deprecated, reason = "burn 0.22 marks burn-tch as deprecated"))]
 
+#[cfg(feature = "tch")]
+mod aten;
 mod autodiff;
 mod composed;
 mod flex;
 mod gemm;
 mod host;
+#[cfg(feature = "tch")]
+mod libtorch;
 mod rows;
 
 use burn::backend::{
@@ -17,10 +22,12 @@ use burn::backend::{
 };
 use burn::tensor::{DType, Device, Int, Tensor};
 
+use super::family::is_libtorch;
+
 pub use rows::exponentials;
 
 /// What a backend with kernels of its own does; shapes as in the functions of the same names.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, LibTorch: cfg(feature = "tch"), Autodiff)]
 trait Fused: Backend {
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f32) -> FloatTensor<Self>;
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -36,7 +43,7 @@ trait Fused: Backend {
 }
 
 /// The same for what needs no gradient.
-#[backend_extension(Flex)]
+#[backend_extension(Flex, LibTorch: cfg(feature = "tch"))]
 trait FusedUpdate: Backend {
     fn adamw(
         w: FloatTensor<Self>,
@@ -71,7 +78,8 @@ pub struct Adam {
 
 /// Whether `x` lives where the kernels are.
 fn has_kernels<const D: usize>(x: &Tensor<D>) -> bool {
-    x.dtype() == DType::F32 && x.device() == Device::flex()
+    let device = x.device();
+    device == Device::flex() && x.dtype() == DType::F32 || is_libtorch(&device)
 }
 
 /// Whether products of few rows and a large matrix on `device` are shared among the threads of a pool.
@@ -178,15 +186,13 @@ pub fn adamw(w: Tensor<2>, g: Tensor<2>, m: Tensor<2>, v: Tensor<2>, adam: Adam)
     composed::adamw(w, g, m, v, adam)
 }
 
-/// The sum of all numbers' squares.
+/// The sum of all numbers' squares, `[1]`.
 #[must_use]
-pub fn sum_of_squares(x: &Tensor<2>) -> f64 {
-    let sum: Tensor<1> = if has_kernels(x) {
-        Tensor::from_dispatch(Dispatch::sum_of_squares(x.clone().into_dispatch()))
-    } else {
-        x.clone().square().sum()
-    };
-    f64::from(sum.into_scalar::<f32>())
+pub fn sum_of_squares(x: &Tensor<2>) -> Tensor<1> {
+    if has_kernels(x) {
+        return Tensor::from_dispatch(Dispatch::sum_of_squares(x.clone().into_dispatch()));
+    }
+    x.clone().square().sum()
 }
 
 #[cfg(test)]
@@ -194,9 +200,16 @@ mod tests {
     use burn::tensor::{Distribution, TensorData};
 
     use super::*;
+    use crate::compute::DeviceName;
+
+    /// Where the kernels are that are tested: `flex`, or what `RUNNER_TEST_DEVICE` says.
+    fn device() -> Device {
+        let name = std::env::var("RUNNER_TEST_DEVICE").unwrap_or_else(|_| "flex".to_owned());
+        name.parse::<DeviceName>().unwrap().open().unwrap()
+    }
 
     fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
-        Tensor::random(shape, Distribution::Normal(0.0, 1.5), &Device::flex())
+        Tensor::random(shape, Distribution::Normal(0.0, 1.5), &device())
     }
 
     /// Result and gradients of `f`, weighted with random numbers so that no gradient is trivially alike.
@@ -253,7 +266,7 @@ mod tests {
                 [random([b, t, heads, d]), random([b, columns, kv_heads, d]), random([b, columns, kv_heads, d])];
             let mut bias = vec![0.0_f32; b * t * columns];
             bias.iter_mut().skip(1).step_by(4).for_each(|b| *b = -1e9);
-            let bias: Tensor<4> = Tensor::from_data(TensorData::new(bias, [b, 1, t, columns]), &Device::flex());
+            let bias: Tensor<4> = Tensor::from_data(TensorData::new(bias, [b, 1, t, columns]), &device());
             let with = |f: fn(Tensor<4>, Tensor<4>, Tensor<4>, Tensor<4>) -> Tensor<2>| {
                 let bias = bias.clone();
                 move |inputs: [Tensor<4>; 3]| {
@@ -318,7 +331,7 @@ mod tests {
             epsilon: 1e-8,
             keep: 0.997,
         };
-        let start = [random([5, 33]), Tensor::zeros([5, 33], &Device::flex()), Tensor::zeros([5, 33], &Device::flex())];
+        let start = [random([5, 33]), Tensor::zeros([5, 33], &device()), Tensor::zeros([5, 33], &device())];
         let (mut ours, mut theirs) = (start.clone(), start);
         for t in 1..5 {
             let gradient = random([5, 33]);
@@ -337,7 +350,7 @@ mod tests {
         for (n, vocab) in [(1, 1), (4, 19), (5, 300)] {
             let inputs = [random([n, vocab]) * 40.0];
             let ids: Vec<i64> = (0..n).map(|i| i64::try_from(i * 7 % vocab).unwrap()).collect();
-            let ids: Tensor<1, Int> = Tensor::from_data(TensorData::new(ids, [n]), &Device::flex());
+            let ids: Tensor<1, Int> = Tensor::from_data(TensorData::new(ids, [n]), &device());
             let with = |f: fn(Tensor<2>, Tensor<1, Int>) -> Tensor<1>| {
                 let ids = ids.clone();
                 move |[x]: [Tensor<2>; 1]| f(x, ids.clone()).reshape([n, 1])

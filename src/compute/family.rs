@@ -1,9 +1,10 @@
 //! The backends of burn that a device can come from: what each needs, and how it is opened.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::fmt::{self, Display, Formatter};
 use std::panic::{self, UnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Once;
 
 use anyhow::{Result, bail, ensure};
 use burn::tensor::Device;
@@ -184,15 +185,25 @@ fn listed(kind: burn::tensor::DeviceType) -> usize {
     Device::enumerate(kind).into_vec().len()
 }
 
+thread_local! {
+    /// How many calls of [`caught`] this thread is in.
+    static CAUGHT: Cell<usize> = const { Cell::new(0) };
+}
+
 /// What `work` gives, or what it panicked with: backends panic where a driver fails. The panic itself prints nothing.
 pub(super) fn caught<T>(work: impl FnOnce() -> T + UnwindSafe) -> Result<T, String> {
-    // There is one hook for all threads: nobody may take this one for the one to give back.
-    static HOOK: Mutex<()> = Mutex::new(());
-    let _alone = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| ()));
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if CAUGHT.get() == 0 {
+                hook(panic);
+            }
+        }));
+    });
+    CAUGHT.set(CAUGHT.get() + 1);
     let outcome = catch_unwind(work).map_err(|panic| said(&*panic));
-    panic::set_hook(hook);
+    CAUGHT.set(CAUGHT.get() - 1);
     outcome
 }
 
@@ -235,7 +246,7 @@ mod tests {
         let failed: Result<(), String> = Err("Torch(\"no storage\\nframe #0\")".to_owned());
         assert_eq!(caught(|| failed.unwrap()), Err("\"Torch(\\\"no storage".to_owned()));
         assert_eq!(caught(|| panic!("no card\nat all")), Err::<(), _>("no card".to_owned()));
-        assert_eq!(caught(|| 3), Ok(3));
+        assert_eq!(caught(|| caught(|| 3)), Ok(Ok(3)), "one in another");
     }
 
     #[test]

@@ -35,8 +35,8 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// Rows that are read at a time from columnar files.
-const SLICE: usize = 4096;
+/// Bytes of a Parquet file that are held at a time, about.
+const PART: usize = 64 << 20;
 
 /// Gives every row of the files that `path` means to `take`, or why it cannot be read, until `take` says that it is enough.
 ///
@@ -178,14 +178,21 @@ fn separated(text: Box<dyn BufRead>, separator: u8, take: Take) -> Result<bool> 
     }
 }
 
+/// A row group at a time, or a part of one that is large: what stands before a part is read again to find it.
 fn parquet(path: &Path, take: Take) -> Result<bool> {
     let reader = || Ok::<_, anyhow::Error>(ParquetReader::new(BufReader::new(File::open(path)?)));
-    let rows = reader()?.num_rows()?;
-    for first in (0..rows).step_by(SLICE) {
-        let frame = reader()?.with_slice(Some((first, SLICE))).finish()?;
-        if !table(&frame, first, take)? {
-            return Ok(false);
+    let mut whole = reader()?;
+    let groups = whole.get_metadata()?.row_groups.iter().map(|group| (group.num_rows(), group.total_byte_size()));
+    let mut start = 0;
+    for (rows, bytes) in groups {
+        let part = rows.div_ceil(bytes.div_ceil(PART).max(1)).max(1);
+        for first in (start..start + rows).step_by(part) {
+            let frame = reader()?.with_slice(Some((first, part.min(start + rows - first)))).finish()?;
+            if !table(&frame, first, take)? {
+                return Ok(false);
+            }
         }
+        start += rows;
     }
     Ok(true)
 }

@@ -157,13 +157,15 @@ fn what_datasets_writes_is_understood_in_every_layout() {
         .filter(|name| name != "splits" && name != "repository")
         .collect();
     names.sort();
-    assert!(names.len() > 100, "{names:?}");
+    assert!(names.len() > 140, "{names:?}");
     for name in &names {
         let found = inspected(&lab, &format!("written/{name}"));
         let layout = name.split(['-', '.']).next().unwrap();
         assert_eq!([&found["layouts"], &found["bad"]], [&json!({ layout: 12 }), &json!({})], "{name}");
-        let pairs = ["preference", "alpaca_farm", "hh_rlhf", "revised"].contains(&layout);
-        assert_eq!(found["pairs"], if pairs { 12 } else { 0 }, "{name}");
+        let pairs = ["preference", "alpaca_farm", "hh_rlhf", "revised", "qa_feedback"].contains(&layout);
+        let edits = ["revised", "qa_feedback"].contains(&layout);
+        let expected = [pairs, edits].map(|has| json!(if has { 12 } else { 0 }));
+        assert_eq!([&found["pairs"], &found["edits"]], expected.each_ref(), "{name}");
         // A text alone has no prompt.
         let plain = layout == "language_modeling" && !name.contains("-talk") && !name.contains("-ultrachat");
         assert_eq!([&found["usable"], &found["prompts"]], [&json!(12), &json!(if plain { 1 } else { 12 })], "{name}");
@@ -204,6 +206,16 @@ fn bad_rows_stop_the_run_or_are_listed() {
         text.extend_from_slice(bad);
     }
     fs::write(lab.path("bad.jsonl"), text).unwrap();
+    // What most rows are, all are: a row without `rejected` is no prompt without responses.
+    let found = inspected(&lab, "bad.jsonl");
+    let kinds = json!({ "identical_pair": 1, "empty_response": 1, "missing_field": 1, "wrong_type": 1, "unreadable": 2, "invalid_utf8": 1 });
+    assert_eq!(
+        [&found["usable"], &found["layouts"], &found["bad"]],
+        [&json!(ROWS), &json!({ "preference": ROWS + 4 }), &kinds]
+    );
+    let places: Vec<&str> =
+        found["bad_rows"].as_array().unwrap().iter().map(|row| row["place"].as_str().unwrap()).collect();
+    assert_eq!(places, (41..=47).map(|line| format!("`bad.jsonl`, line {line}")).collect::<Vec<_>>());
     let name = recipe(&lab, "bad.jsonl", "[dataset.records]\nlayout = \"preference\"");
     let said = lab.said(&["run", &name]);
     assert_eq!(said.code, Some(1), "{}", said.err);

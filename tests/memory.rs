@@ -7,11 +7,16 @@
 mod tiny;
 
 use std::borrow::Cow;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 
+use polars::prelude::{Column, DataFrame, NamedFrom, ParquetCompression, ParquetWriter, Series};
 use runner::compute::{Crew, DeviceName, MemoryWatch};
+use runner::data::prompt::Shown;
+use runner::data::{Config, records};
 use runner::model::gradient::{Share, gradients};
 use runner::model::pretrained::{describe, load, lora, read_config};
 use runner::model::{Batch, Pair};
@@ -20,6 +25,9 @@ use serde_json::json;
 use tiny::Lab;
 
 const VOCAB: usize = 12_000;
+
+/// What is measured is the process: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// A tensor of one number.
 struct Even(Dtype, Vec<usize>);
@@ -87,6 +95,58 @@ fn checkpoint(dir: &Path, hidden: usize, layers: usize, dtype: Dtype, files: usi
     size
 }
 
+/// A file of rows whose prompts are `width` characters long, `parts` row groups or `parts * 1000` lines; its size.
+fn rows(path: &Path, parts: usize, width: usize) -> u64 {
+    let prompt = |i: usize| format!("{i:0width$}");
+    if path.extension().is_some_and(|ending| ending == "jsonl") {
+        let mut out = BufWriter::new(File::create(path).unwrap());
+        for i in 0..parts * 1000 {
+            writeln!(out, "{}", json!({ "prompt": prompt(i), "chosen": "good", "rejected": "bad" })).unwrap();
+        }
+    } else {
+        let column = |name: &str, texts: Vec<String>| Column::from(Series::new(name.into(), texts));
+        let frame = |part: usize| {
+            let prompts = (0..1000).map(|i| prompt(part * 1000 + i)).collect();
+            let [chosen, rejected] = ["good", "bad"].map(|text| vec![text.to_owned(); 1000]);
+            DataFrame::new(
+                1000,
+                vec![column("prompt", prompts), column("chosen", chosen), column("rejected", rejected)],
+            )
+        };
+        let first = frame(0).unwrap();
+        let writer = ParquetWriter::new(File::create(path).unwrap()).with_compression(ParquetCompression::Uncompressed);
+        let mut writer = writer.batched(first.schema()).unwrap();
+        for part in 0..parts {
+            writer.write_batch(&frame(part).unwrap()).unwrap();
+        }
+        writer.finish().unwrap();
+    }
+    fs::metadata(path).unwrap().len()
+}
+
+#[test]
+fn of_a_dataset_no_more_is_held_than_is_used() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let lab = Lab::new();
+    for name in ["rows.jsonl", "rows.parquet"] {
+        let size = rows(&lab.path(name), 40, 6000);
+        assert!(size > 200 << 20, "{size}");
+        for max_rows in [None, Some(300)] {
+            let config = json!({ "path": lab.path(name), "format": "records", "demonstrations": 50, "train_prompts": 50,
+                "validation_prompts": 20, "test_prompts": 20, "max_prompt_tokens": 9, "max_response_tokens": 9,
+                "records": { "max_rows": max_rows } });
+            let config: Config = serde_json::from_value(config).unwrap();
+            let watch = MemoryWatch::start();
+            let before = watch.peak_bytes().unwrap();
+            let data = records::read(&config, &Shown::default()).unwrap();
+            let more = watch.peak_bytes().unwrap() - before;
+            assert_eq!([data.train.len(), data.test.len(), data.demonstrations.len()], [50, 20, 50]);
+            println!("{name}, {max_rows:?}: {} MiB of {}", more >> 20, size >> 20);
+            assert!(more < size / 3, "{name}, {max_rows:?}: {more} bytes of a file of {size}");
+        }
+    }
+}
+
 /// The most memory that the binary held while it scored two tokens by the model in `dir`.
 fn peak(lab: &Lab, dir: &str) -> u64 {
     lab.write("row.jsonl", &json!({ "prompt_ids": [2], "response_ids": [2, 0] }).to_string());
@@ -108,6 +168,7 @@ fn peak(lab: &Lab, dir: &str) -> u64 {
 
 #[test]
 fn loading_takes_little_more_than_the_model() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let lab = Lab::new();
     checkpoint(&lab.path("least"), 32, 1, Dtype::F32, 1);
     let program = peak(&lab, "least");
@@ -124,6 +185,7 @@ fn loading_takes_little_more_than_the_model() {
 
 #[test]
 fn policy_reference_value_and_reward_models_share_one_base() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let lab = Lab::new();
     let dir = lab.path("base");
     let size = checkpoint(&dir, 512, 8, Dtype::F32, 1);

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
+use minijinja::Value;
+use serde_json::json;
 
 use super::change::Labeller;
 use super::item::id_of;
@@ -40,7 +42,7 @@ pub fn read(path: &Path, annotator: &str, time: &str) -> Result<Vec<Annotation>>
 
 /// A line as this program writes it.
 fn whole(row: &Row) -> Option<Line> {
-    row.contains_key("type").then(|| serde_json::from_value(row.clone().into()).ok()).flatten()
+    row.contains_key("type").then(|| serde_json::to_value(row).and_then(serde_json::from_value).ok()).flatten()
 }
 
 /// A row with `prompt`, `chosen`, `rejected` and `revised`; `annotator`, `time`, `seconds`, `guideline`, `reason` and `adjudicated`
@@ -70,18 +72,18 @@ pub(super) fn annotation(row: &Row, annotator: &str, time: String) -> Result<Ann
     let change = revised.as_ref().map(|revised| Labeller::default().change(&original, revised));
     let annotator = text("annotator").unwrap_or_else(|| annotator.to_owned());
     let item = text("item").unwrap_or_else(|| id_of(&[&example.prompt, &chosen, &rejected]));
-    let adjudicated = row.get("adjudicated").and_then(serde_json::Value::as_bool).unwrap_or(false);
+    let adjudicated = row.get("adjudicated") == Some(&Value::from(true));
     let role = if adjudicated { "adjudication" } else { &annotator };
     let corrected = text("preference").as_deref() == Some("corrected");
     Ok(Annotation {
         id: text("id").filter(|_| row.contains_key("item")).unwrap_or_else(|| id_of(&[&item, role])),
-        source: row.get("id").filter(|id| !id.is_null() && !row.contains_key("item")).cloned(),
+        source: row.get("id").filter(|id| !id.is_none() && !row.contains_key("item")).map(|id| json!(id)),
         item,
         annotator,
-        version: row.get("version").and_then(serde_json::Value::as_u64).map_or(1, |version| version as usize),
+        version: row.get("version").and_then(Value::as_usize).unwrap_or(1),
         adjudicated,
         time: text("time").unwrap_or(time),
-        seconds: row.get("seconds").and_then(serde_json::Value::as_f64).unwrap_or(0.0),
+        seconds: row.get("seconds").and_then(|seconds| seconds.clone().try_into().ok()).unwrap_or(0.0),
         guideline: text("guideline").unwrap_or_default(),
         answer,
         reason: text("reason").unwrap_or_default(),
@@ -101,8 +103,6 @@ pub(super) fn annotation(row: &Row, annotator: &str, time: String) -> Result<Ann
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn read_rows(rows: &[serde_json::Value]) -> Result<Vec<Annotation>> {

@@ -86,7 +86,7 @@ pub fn of_files(path: &Path) -> Result<Vec<Item>> {
                         .to_owned(),
                 )),
                 Some([preferred, original]) => {
-                    let source = row.get("id").filter(|id| !id.is_null()).cloned();
+                    let source = row.get("id").filter(|id| !id.is_none()).map(|id| serde_json::json!(id));
                     let item = Item::new(source, example.prompt, whole(preferred), whole(original));
                     if known.insert(item.id.clone()) {
                         items.push(item);

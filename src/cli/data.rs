@@ -60,7 +60,7 @@ pub(super) fn data(args: &DataArgs) -> Result<(), Failure> {
     let tokenizer = tokenizer.transpose().map_err(refused)?;
     let found = inspect(&args.path, &config, tokenizer).map_err(refused)?;
     let toml = dataset_table(args, &config, &found);
-    if found.usable == 0 && !is_qa_feedback(&found) {
+    if found.usable == 0 {
         output::data(&text(&found))?;
         return Err(Failure::usage(
             "no row can be used: `--layout` and `--column` say what the columns mean".to_owned(),
@@ -91,6 +91,8 @@ fn text(found: &Inspection) -> String {
         lines.push(format!("{rows} bad: {}", kind.words()));
     }
     lines.extend(found.bad_rows.iter().map(|row| format!("  {}: {}", row.place, row.message)));
+    let more = found.bad.values().sum::<usize>() - found.bad_rows.len();
+    lines.extend((more > 0).then(|| format!("  and {more} more")));
     let rows: Vec<[String; 7]> = ["prompt", "response", "less preferred"]
         .iter()
         .zip(&found.tokens)
@@ -145,18 +147,11 @@ fn name(layout: Layout) -> String {
     json!(layout).as_str().unwrap_or_default().to_owned()
 }
 
-/// QA-feedback's records have a reader of their own.
-fn is_qa_feedback(found: &Inspection) -> bool {
-    ["question", "passages", "prediction 1", "feedback"].iter().all(|column| found.columns.contains_key(*column))
-}
-
 /// The `[dataset]` table, ready to be pasted: an eighth of the prompts each for choosing and for reporting.
 fn dataset_table(args: &InspectArgs, config: &Config, found: &Inspection) -> String {
-    if is_qa_feedback(found) {
-        let path = json!(args.path.display().to_string());
-        return format!("[dataset]\npath = {path}\nformat = \"qa_feedback\"");
-    }
     let layout = found.layouts.iter().max_by_key(|(_, rows)| **rows).map_or(config.layout, |(layout, _)| *layout);
+    // Its records have a reader of their own, that of the format, which makes more of them.
+    let format = if layout == Layout::QaFeedback { "qa_feedback" } else { "records" };
     let held_out = (found.prompts / 8).clamp(1, 500);
     let train = found.prompts.saturating_sub(2 * held_out).max(1);
     // What begins and ends a sequence comes on top.
@@ -164,17 +159,18 @@ fn dataset_table(args: &InspectArgs, config: &Config, found: &Inspection) -> Str
     let mut lines = vec![
         "[dataset]".to_owned(),
         format!("path = {}", json!(args.path.display().to_string())),
-        "format = \"records\"".to_owned(),
+        format!("format = {}", json!(format)),
         format!("demonstrations = {train}"),
         format!("train_prompts = {train}"),
         format!("validation_prompts = {held_out}"),
         format!("test_prompts = {held_out}"),
         format!("max_prompt_tokens = {}", longest(0)),
         format!("max_response_tokens = {}", longest(1).max(longest(2))),
-        String::new(),
-        "[dataset.records]".to_owned(),
-        format!("layout = {}", json!(layout)),
     ];
+    if layout == Layout::QaFeedback {
+        return lines.join("\n");
+    }
+    lines.extend([String::new(), "[dataset.records]".to_owned(), format!("layout = {}", json!(layout))]);
     let columns: Vec<_> = config.columns.iter().map(|(name, column)| format!("{name} = {}", json!(column))).collect();
     if !columns.is_empty() {
         lines.push(format!("columns = {{ {} }}", columns.join(", ")));

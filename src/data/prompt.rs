@@ -4,13 +4,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, Value as Jinja};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::records::rows::Row;
-use crate::text::{ChatTemplate, Rendered, Talk, Turn};
+use crate::text::{ChatTemplate, Rendered, Talk, Turn, python};
 
 /// The recipe's `[prompt]` table, for `format = "records"`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -90,6 +89,7 @@ impl Shown {
         let plain = config.template.as_ref().map(|template| -> Result<_> {
             let mut environment = Environment::new();
             environment.set_undefined_behavior(UndefinedBehavior::Strict);
+            python::speak(&mut environment);
             environment.add_template_owned("prompt", template.text()?).map_err(faulty)?;
             Ok(environment)
         });
@@ -107,7 +107,7 @@ impl Shown {
             let mut fields = row.clone();
             fields.insert("prompt".to_owned(), prompt.into());
             let template = environment.get_template("prompt").map_err(faulty)?;
-            prompt = template.render(Jinja::from(Serde(&fields))).map_err(faulty)?;
+            prompt = template.render(Jinja::from_pairs(fields)).map_err(faulty)?;
             talk = None;
         }
         let Some(chat) = &self.chat else { return Ok(prompt) };
@@ -141,7 +141,7 @@ mod tests {
 
     fn shown(template: &str, row: &Value) -> Result<String> {
         let config = Config { template: Some(Template::from(template.to_owned())), chat: false };
-        Shown::new(&config, None)?.prompt(row.as_object().unwrap(), "as it is", None)
+        Shown::new(&config, None)?.prompt(&serde_json::from_value(row.clone())?, "as it is", None)
     }
 
     #[test]
@@ -149,6 +149,7 @@ mod tests {
         let row = json!({ "question": "Why?", "tags": ["a", "b"] });
         assert_eq!(shown("Q: {{ question }}{% for t in tags %} #{{ t }}{% endfor %}", &row).unwrap(), "Q: Why? #a #b");
         assert_eq!(shown("<{{ prompt }}>", &row).unwrap(), "<as it is>");
+        assert_eq!(shown("{{ question.rstrip('?') }} {{ tags }}", &row).unwrap(), "Why ['a', 'b']");
         let error = shown("{{ answer }}", &row).unwrap_err().to_string();
         assert!(error.contains("prompt.template") && error.contains("undefined"), "{error}");
         assert!(shown("{{ question", &row).is_err());

@@ -13,6 +13,8 @@ use rand_chacha::ChaCha8Rng;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::records::example::{Example, Fault, Kind};
+use super::records::rows::Row;
 use super::{Config, Dataset, Demonstration, Edit, ErrorSpan, Preference, Prompt, Response};
 
 /// The pairs of predictions that the six entries of `preference` compare.
@@ -114,6 +116,24 @@ pub fn read(config: &Config) -> Result<Dataset> {
 /// are empty or change nothing included, which [`read`] leaves out.
 pub fn corrections(path: &Path) -> Result<Vec<Edit>> {
     Ok(records(path)?.iter().enumerate().map(|(i, record)| edit(i, record)).collect())
+}
+
+/// A row as one example: the gold answer is imitated, and of its pairs there is that in which the prediction that was corrected
+/// is the worse, or the first.
+///
+/// # Errors
+/// What of the record is missing, or has another type.
+pub(super) fn example(row: &Row) -> Result<Example, Fault> {
+    let record: Record = serde_json::to_value(row).and_then(serde_json::from_value).map_err(|error| {
+        let message = error.to_string();
+        (if message.starts_with("missing field") { Kind::MissingField } else { Kind::WrongType }, message)
+    })?;
+    let (mut pairs, edit) = (preferences(0, &record), useful(edit(0, &record)));
+    let corrected = edit.and_then(|edit| Some((pairs.iter().position(|pair| pair.rejected == edit.original)?, edit)));
+    let (at, revised) = corrected.map_or((0, None), |(at, edit)| (at, Some(edit.edited.text)));
+    let pair = (at < pairs.len()).then(|| pairs.swap_remove(at)).map(|pair| [pair.chosen.text, pair.rejected.text]);
+    let response = demonstration(&record).map(|demonstration| demonstration.response);
+    Ok(Example { prompt: prompt(0, &record).text, response, pair, revised, ..Example::default() })
 }
 
 fn prompt(index: usize, record: &Record) -> Prompt {

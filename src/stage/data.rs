@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::execute::Inputs;
 use super::node::Node;
 use super::policy::fallback;
-use crate::data::{Format, prompt, qa_feedback, read, records, world::World};
+use crate::data::records::{self, Layout};
+use crate::data::{Format, prompt, qa_feedback, read, world::World};
 use crate::model::pretrained::read_config;
 use crate::recipe::Recipe;
 use crate::store::Workspace;
@@ -37,7 +38,9 @@ pub(super) fn config(recipe: &Recipe) -> Result<Value> {
     config["path"] = json!(hasher.finalize().to_hex().as_str());
     // What these formats' readers bring has grown since their results were first stored; a world's has not.
     if recipe.dataset.format != Format::World {
-        config["reader"] = json!(2);
+        let guessed = recipe.dataset.records.as_ref().is_none_or(|records| records.layout == Layout::Auto);
+        let as_before = recipe.dataset.format == Format::QaFeedback || (recipe.prompt.is_default() && !guessed);
+        config["reader"] = json!(if as_before { 2 } else { 3 });
     }
     // A prompt's length is a matter of the tokenizer; worlds are generated to fit.
     if recipe.dataset.format != Format::World {

@@ -25,6 +25,8 @@ pub(super) fn config(recipe: &Recipe) -> Result<Value> {
     }
     if let (Config::Policy(_), Some(start)) = (&recipe.tokenizer, &recipe.policy) {
         let folder = start.folder()?;
+        // How these files are read has changed since the first results: flags do not say any more what begins a text.
+        config["policy"]["reader"] = json!(2);
         for name in FILES.into_iter().filter(|name| folder.join(name).is_file()) {
             config["policy"][name] = json!(hash_of(&folder.join(name))?);
         }

@@ -27,23 +27,22 @@ pub struct ChatTemplate {
     tokens: Map<String, Json>,
 }
 
-/// One thing that somebody said.
+/// One thing that somebody said: an object with `role` (`system`, `user`, `assistant`, ...), `content`, and what else a template
+/// may know of it (`tool_calls`, `name`, ...).
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Turn {
-    /// Who: `system`, `user`, `assistant`, ...
-    pub role: String,
-    /// What.
-    pub content: String,
-    /// What else a template may know of it: `tool_calls`, `name`, ...
-    #[serde(flatten)]
-    pub more: Map<String, Json>,
-}
+#[serde(transparent)]
+pub struct Turn(Value);
 
 impl Turn {
     /// Plain words.
     #[must_use]
     pub fn new(role: &str, content: &str) -> Self {
-        Self { role: role.to_owned(), content: content.to_owned(), more: Map::new() }
+        Self::of([("role", role.into()), ("content", content.into())])
+    }
+
+    /// What is said of it, in an order that a template can see.
+    pub fn of<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> Self {
+        Self(Value::from_pairs(fields))
     }
 }
 
@@ -54,7 +53,7 @@ pub struct Talk {
     pub messages: Vec<Turn>,
     /// What the assistant can call, where something was named.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tools: Option<Json>,
+    pub tools: Option<Value>,
 }
 
 /// A conversation as text.
@@ -179,11 +178,7 @@ const RAISED: &str = "raised: ";
 fn environment<'a>() -> Result<Environment<'a>, Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    environment.set_unknown_method_callback(|_, value, method, args| python::method(value, method, args));
-    environment.set_formatter(|out, _, value| {
-        out.write_str(&python::text(value)).map_err(|_| Error::new(ErrorKind::WriteFailure, "cannot write"))
-    });
-    environment.add_filter("tojson", |value: Value, options: Kwargs| python::to_json(&value, &options));
+    python::speak(&mut environment);
     environment.add_function("dict", |values: Kwargs| -> Value { Value::from_object(Dict(pairs(&values))) });
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))

@@ -47,6 +47,14 @@ impl Folder {
 
     fn read(dir: &Path, fallback: Fallback) -> Result<Self> {
         let path = dir.join("tokenizer.json");
+        let other = ["tokenizer.model", "vocab.json", "vocab.txt"].into_iter().find(|name| dir.join(name).is_file());
+        if let (false, Some(other)) = (path.is_file(), other) {
+            let shown = dir.display();
+            bail!(
+                "expected `tokenizer.json`, found `{other}` alone: write it anew, as by \
+                 `AutoTokenizer.from_pretrained(\"{shown}\").save_pretrained(\"{shown}\")` of `transformers`"
+            );
+        }
         let bytes = fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
         let mut inner = parsed(&bytes)?;
         let config = object(&dir.join("tokenizer_config.json"))?;
@@ -67,22 +75,15 @@ impl Folder {
             let found = inner.token_to_id(token);
             found.map(Some).with_context(|| format!("expected `{role}` `{token}` in the vocabulary, found none"))
         };
-        let (bos, own_pad) = (id("bos_token")?, id("pad_token")?);
+        id("bos_token")?;
+        let own_pad = id("pad_token")?;
         let Some(eos) = id("eos_token")?.or(fallback.eos) else {
             bail!("expected `eos_token` in `tokenizer_config.json` or `eos_token_id` in `config.json`, found neither");
         };
         // Only rectangles are filled with it; what is padding is known from lengths, so an id that also means something
         // else does no harm.
         let pad = own_pad.or(fallback.pad).unwrap_or(eos);
-        let flag = |key: &str| config.get(key).and_then(Value::as_bool);
-        let around = match (flag("add_bos_token"), flag("add_eos_token")) {
-            (None, None) => None,
-            (begin, end) => {
-                let begin = bos.filter(|_| begin == Some(true));
-                Some((begin.into_iter().collect(), Some(eos).filter(|_| end == Some(true)).into_iter().collect()))
-            }
-        };
-        let tokenizer = Tokenizer::of_checkpoint(inner, pad, eos, around)?;
+        let tokenizer = Tokenizer::of_checkpoint(inner, pad, eos)?;
         let chat = template(dir, &config)?.map(|source| ChatTemplate::new(source, tokens));
         Ok(Self { tokenizer, chat })
     }
@@ -99,7 +100,7 @@ impl Tokenizer {
             return Ok(Folder::open(path, Fallback { eos: Some(0), pad: Some(0) })?.tokenizer);
         }
         let bytes = fs::read(path).with_context(|| format!("cannot read tokenizer `{}`", path.display()))?;
-        Self::of_checkpoint(parsed(&bytes)?, 0, 0, None).with_context(|| format!("in tokenizer `{}`", path.display()))
+        Self::of_checkpoint(parsed(&bytes)?, 0, 0).with_context(|| format!("in tokenizer `{}`", path.display()))
     }
 }
 

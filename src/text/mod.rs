@@ -6,7 +6,7 @@
 mod bpe;
 mod chat;
 mod checkpoint;
-mod python;
+pub(crate) mod python;
 mod tokenizer;
 
 use std::path::PathBuf;

@@ -2,7 +2,16 @@
 //! `json.dumps`.
 
 use minijinja::value::{Kwargs, Value, ValueKind, from_args};
-use minijinja::{Error, ErrorKind};
+use minijinja::{Environment, Error, ErrorKind};
+
+/// Has templates of `environment` know Python's methods, write values as Python does, and `tojson` as `json.dumps`.
+pub fn speak(environment: &mut Environment) {
+    environment.set_unknown_method_callback(|_, value, name, args| method(value, name, args));
+    environment.set_formatter(|out, _, value| {
+        out.write_str(&text(value)).map_err(|_| Error::new(ErrorKind::WriteFailure, "cannot write"))
+    });
+    environment.add_filter("tojson", |value: Value, options: Kwargs| to_json(&value, &options));
+}
 
 fn unknown() -> Error {
     Error::from(ErrorKind::UnknownMethod)

@@ -70,18 +70,11 @@ impl Tokenizer {
         Self::new(parsed(json)?, config)
     }
 
-    /// The tokenizer of a checkpoint; `around` is what is added to a text, the file's own post-processor unless given.
-    pub(super) fn of_checkpoint(
-        inner: tokenizers::Tokenizer,
-        pad: u32,
-        eos: u32,
-        around: Option<(Vec<u32>, Vec<u32>)>,
-    ) -> Result<Self> {
+    /// The tokenizer of a checkpoint. What is added around a text is its post-processor's matter, as in `transformers` 5: where
+    /// there is a `tokenizer.json`, `add_bos_token` and `add_eos_token` of `tokenizer_config.json` change nothing.
+    pub(super) fn of_checkpoint(inner: tokenizers::Tokenizer, pad: u32, eos: u32) -> Result<Self> {
         let mut tokenizer = Self { inner, pad, eos, around: (Vec::new(), Vec::new()) }.plain()?;
-        tokenizer.around = match around {
-            Some(around) => around,
-            None => tokenizer.added()?,
-        };
+        tokenizer.around = tokenizer.added()?;
         Ok(tokenizer)
     }
 

@@ -6,7 +6,9 @@
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 from datasets import Dataset, DatasetDict
+from pyarrow import feather
 
 N = 12
 
@@ -56,6 +58,11 @@ LAYOUTS = {
     "language_modeling-ultrachat": lambda i: {
         "prompt": f"question {i}?", "prompt_id": f"{i:032x}",
         "messages": said(ask(i), ("assistant", f"answer {i}"), ("user", "more"), ("assistant", "no"))},
+    "qa_feedback": lambda i: {
+        "question": f"what is {i}?", "passages": [["Numbers", f"{i} is one.", "Two."]], "gold": f"it is {i}",
+        **{f"prediction {n}": f"it may be {i + n}" for n in range(1, 5)}, "preference": [2, 0, 1, 1, 0, 2],
+        "feedback": {"errors": [{"error type": "Wrong-Grounding", "explanation": "", "start": 3, "end": 6}],
+                     "missing-info": [{"sentence-id": 1, "passage-id": 0}], "corrected-prediction": f"it is {i}"}},
     "revised": lambda i: {"prompt": f"question {i}?", "chosen": f" good {i}", "rejected": f" bad {i}",
                           "revised": f" not bad {i}"},
 }
@@ -68,6 +75,9 @@ def write(folder):
         data.to_json(folder / f"{name}.json", lines=False)
         data.to_parquet(folder / f"{name}.parquet")
         data.to_json(folder / f"{name}.jsonl.gz", compression="gzip")
+        with pa.CompressedOutputStream(str(folder / f"{name}.jsonl.zst"), "zstd") as out:
+            out.write((folder / f"{name}.jsonl").read_bytes())
+        feather.write_feather(data.data.table, str(folder / f"{name}.feather"))
         data.save_to_disk(folder / f"{name}-saved")
         if not any(isinstance(value, list) for value in data[0].values()):
             data.to_csv(folder / f"{name}.csv", index=False)

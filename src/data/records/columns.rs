@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use minijinja::Value;
+use minijinja::value::ValueKind;
 
 use super::example::{Example, Fault, Kind};
-use super::rows::{Row, named};
+use super::rows::{Row, items, named};
 use crate::text::{Talk, Turn};
 
 pub(super) const HUMAN: &str = "\n\nHuman:";
@@ -23,7 +24,7 @@ impl View<'_> {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Value> {
-        self.row.get(self.name(name)).filter(|value| !value.is_null())
+        self.row.get(self.name(name)).filter(|value| !value.is_none())
     }
 
     pub(super) fn need(&self, name: &str) -> Result<&Value, Fault> {
@@ -48,32 +49,34 @@ impl View<'_> {
         if self.get("prompt").is_none() && self.get("instruction").is_some() {
             return self.instruction();
         }
-        match self.need("prompt")? {
-            Value::String(text) => Ok(text.clone()),
-            Value::Array(messages) => transcript(self.name("prompt"), messages),
-            other => Err(self.wrong("prompt", "a text or a conversation", other)),
+        let value = self.need("prompt")?;
+        match (value.as_str(), items(value)) {
+            (Some(text), _) => Ok(text.to_owned()),
+            (_, Some(messages)) => transcript(self.name("prompt"), &messages),
+            _ => Err(self.wrong("prompt", "a text or a conversation", value)),
         }
     }
 
     /// A response, as a text or as the last message of a conversation.
     pub(super) fn response(&self, name: &str) -> Result<String, Fault> {
-        match self.need(name)? {
-            Value::String(text) => Ok(text.clone()),
-            list @ Value::Array(_) => Ok(conversation(self.name(name), list)?.1),
-            other => Err(self.wrong(name, "a text or a conversation", other)),
+        let value = self.need(name)?;
+        match (value.as_str(), value.kind()) {
+            (Some(text), _) => Ok(text.to_owned()),
+            (_, ValueKind::Seq) => Ok(conversation(self.name(name), value)?.1),
+            _ => Err(self.wrong(name, "a text or a conversation", value)),
         }
     }
 
     /// The messages before the response, where the row is a conversation; `prompt` is what they were made of.
     pub(super) fn talk(&self, prompt: &str) -> Option<Talk> {
-        let list = |name: &str| self.get(name).and_then(Value::as_array);
+        let list = |name: &str| self.get(name).and_then(items);
         if let Some(messages) = list("prompt") {
-            return self.talked("prompt", messages);
+            return self.talked("prompt", &messages);
         }
         // What stands before the response, unless that is all there is and the prompt a text.
         for name in ["chosen", "messages"] {
-            if let Some((_, before)) =
-                list(name).and_then(|list| list.split_last()).filter(|(_, rest)| !rest.is_empty())
+            if let Some([before @ .., _]) = list(name).as_deref()
+                && !before.is_empty()
             {
                 return self.talked(name, before);
             }
@@ -84,7 +87,7 @@ impl View<'_> {
 
     /// All of a conversation that is to be imitated.
     pub(super) fn whole_talk(&self) -> Option<Talk> {
-        self.talked("messages", self.get("messages")?.as_array()?)
+        self.talked("messages", &items(self.get("messages")?)?)
     }
 
     fn talked(&self, name: &str, messages: &[Value]) -> Option<Talk> {
@@ -96,16 +99,14 @@ impl View<'_> {
     }
 
     pub(super) fn flag(&self, name: &str, value: &Value) -> Result<bool, Fault> {
-        match value {
-            Value::Bool(flag) => Ok(*flag),
-            Value::Number(n) if n.as_f64() == Some(0.0) => Ok(false),
-            Value::Number(n) if n.as_f64() == Some(1.0) => Ok(true),
-            Value::String(text) => match text.to_ascii_lowercase().as_str() {
-                "true" | "1" => Ok(true),
-                "false" | "0" => Ok(false),
-                _ => Err((Kind::WrongType, format!("expected true or false in `{}`, found `{text}`", self.name(name)))),
-            },
-            other => Err(self.wrong(name, "true or false", other)),
+        let said = match value.kind() {
+            ValueKind::Bool | ValueKind::Number | ValueKind::String => value.to_string().to_ascii_lowercase(),
+            _ => return Err(self.wrong(name, "true or false", value)),
+        };
+        match said.as_str() {
+            "true" | "1" | "1.0" => Ok(true),
+            "false" | "0" | "0.0" => Ok(false),
+            _ => Err((Kind::WrongType, format!("expected true or false in `{}`, found `{said}`", self.name(name)))),
         }
     }
 
@@ -117,11 +118,12 @@ impl View<'_> {
 
     pub(super) fn preference(&self) -> Result<Example, Fault> {
         let (chosen, rejected) = (self.need("chosen")?, self.need("rejected")?);
-        if let (Value::Array(_), Value::Array(_)) = (chosen, rejected) {
+        if [chosen, rejected].iter().all(|side| side.kind() == ValueKind::Seq) {
             let (before, chosen) = conversation(self.name("chosen"), chosen)?;
             let (other, rejected) = conversation(self.name("rejected"), rejected)?;
             // A prompt in text is also the first of the messages, where there are any: these say more.
-            let only_here = before.is_empty() || self.get("prompt").is_some_and(Value::is_array);
+            let only_here =
+                before.is_empty() || self.get("prompt").is_some_and(|prompt| prompt.kind() == ValueKind::Seq);
             let prompt = if only_here && self.get("prompt").is_some() { self.prompt()? } else { before.clone() };
             if before != other {
                 return Err((Kind::PromptsDiffer, "expected the same messages before both responses".to_owned()));
@@ -139,9 +141,9 @@ impl View<'_> {
     }
 
     pub(super) fn stepwise(&self) -> Result<Example, Fault> {
-        let list = |name: &str| -> Result<&Vec<Value>, Fault> {
+        let list = |name: &str| -> Result<Vec<Value>, Fault> {
             let value = self.need(name)?;
-            value.as_array().ok_or_else(|| self.wrong(name, "a list", value))
+            items(value).ok_or_else(|| self.wrong(name, "a list", value))
         };
         let (steps, labels) = (list("completions")?, list("labels")?);
         if steps.len() != labels.len() {
@@ -158,12 +160,11 @@ impl View<'_> {
     pub(super) fn alpaca_farm(&self) -> Result<Example, Fault> {
         let [first, second] = [self.text("output_1")?, self.text("output_2")?];
         let value = self.need("preference")?;
-        let said =
-            value.as_f64().map_or_else(|| value.as_str().unwrap_or_default().trim().to_owned(), |x| x.to_string());
-        let pair = match said.to_ascii_lowercase().as_str() {
-            "1" | "a" | "output_1" => [first, second],
-            "2" | "b" | "output_2" => [second, first],
-            "0" | "1.5" | "tie" => return Err((Kind::Undecided, format!("neither is preferred: `{said}`"))),
+        let said = value.to_string().trim().to_ascii_lowercase();
+        let pair = match said.as_str() {
+            "1" | "1.0" | "a" | "output_1" => [first, second],
+            "2" | "2.0" | "b" | "output_2" => [second, first],
+            "0" | "0.0" | "1.5" | "tie" => return Err((Kind::Undecided, format!("neither is preferred: `{said}`"))),
             _ => return Err((Kind::WrongType, format!("expected a preference of 1 or 2, found `{value}`"))),
         };
         Ok(Example { prompt: self.instruction()?, pair: Some(pair), ..Example::default() })
@@ -197,10 +198,13 @@ fn turn(name: &str, value: &Value) -> Option<Turn> {
         "gpt" => "assistant".to_owned(),
         _ => role,
     };
-    let known = ["role", "from", "content", "value"];
-    let more = value.as_object()?.iter().filter(|(key, value)| !known.contains(&key.as_str()) && !value.is_null());
-    let more = more.map(|(key, value)| (key.clone(), value.clone())).collect();
-    Some(Turn { role, content, more })
+    let fields: Vec<(Value, Value)> = value.as_object()?.try_iter_pairs()?.collect();
+    let known = fields.iter().filter_map(|(key, value)| match key.as_str()? {
+        "role" | "from" => Some(("role", role.as_str().into())),
+        "content" | "value" => Some(("content", content.as_str().into())),
+        key => (!value.is_none()).then(|| (key, value.clone())),
+    });
+    Some(Turn::of(known))
 }
 
 /// The turns of one of Anthropic's transcripts, up to where the assistant answers.
@@ -229,7 +233,7 @@ fn common_prefix(a: &str, b: &str) -> usize {
 
 /// The messages before the last one as a prompt, and the last one.
 pub(super) fn conversation(name: &str, value: &Value) -> Result<(String, String), Fault> {
-    let messages = value.as_array().filter(|messages| !messages.is_empty());
+    let messages = items(value).filter(|messages| !messages.is_empty());
     let messages =
         messages.ok_or_else(|| (Kind::WrongType, format!("expected messages in `{name}`, found {}", named(value))))?;
     let (last, before) = messages.split_last().expect("not empty");
@@ -256,7 +260,8 @@ fn transcript(name: &str, messages: &[Value]) -> Result<String, Fault> {
 
 /// Role and content of a message, by the names that are in use.
 fn message(name: &str, value: &Value) -> Result<(String, String), Fault> {
-    let text = |keys: [&str; 2]| keys.iter().find_map(|key| value.get(key)).and_then(Value::as_str).map(str::to_owned);
+    let field = |key: &&str| value.get_attr(key).ok().filter(|field| !field.is_undefined() && !field.is_none());
+    let text = |keys: [&str; 2]| keys.iter().find_map(field)?.as_str().map(str::to_owned);
     text(["role", "from"]).zip(text(["content", "value"])).ok_or_else(|| {
         (Kind::WrongType, format!("expected messages with `role` and `content` in `{name}`, found {}", named(value)))
     })

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -19,7 +19,7 @@ use crate::text::{self, ByteLevelBpe, Tokenizer};
 pub struct Inspection {
     /// The files, with their rows.
     pub files: Vec<(String, usize)>,
-    /// The layouts that were guessed, with their rows.
+    /// The files' layouts, with their rows.
     pub layouts: BTreeMap<Layout, usize>,
     /// The columns of all rows, with how many have them.
     pub columns: BTreeMap<String, usize>,
@@ -157,11 +157,11 @@ fn split(file: &str) -> String {
 }
 
 /// A tokenizer as a recipe would train it, on the first rows.
-fn trained(path: &Path, config: &Config) -> Result<(String, Tokenizer)> {
+fn trained(path: &Path, config: &Config, layouts: &BTreeMap<String, Layout>) -> Result<(String, Tokenizer)> {
     let mut texts = Vec::new();
     let mut seen = 0;
-    rows::read(path, &mut |_, row| {
-        if let Ok(example) = row.and_then(|row| config.layout.example(&row, &config.columns)) {
+    rows::read(path, &mut |place, row| {
+        if let Ok(example) = row.and_then(|row| layouts[&place.file].example(&row, &config.columns)) {
             seen += 1;
             texts.push(example.prompt);
             texts.extend(example.response);
@@ -181,7 +181,8 @@ fn trained(path: &Path, config: &Config) -> Result<(String, Tokenizer)> {
 /// # Errors
 /// When a file cannot be read.
 pub fn inspect(path: &Path, config: &Config, tokenizer: Option<(String, Tokenizer)>) -> Result<Inspection> {
-    let (name, tokenizer) = tokenizer.map_or_else(|| trained(path, config), Ok)?;
+    let layouts = config.layout.of_files(path, &config.columns)?;
+    let (name, tokenizer) = tokenizer.map_or_else(|| trained(path, config, &layouts), Ok)?;
     let mut found = Inspection {
         files: files::expand(path)?.iter().map(|file| (file.display().to_string(), 0)).collect(),
         layouts: BTreeMap::new(),
@@ -208,8 +209,7 @@ pub fn inspect(path: &Path, config: &Config, tokenizer: Option<(String, Tokenize
             for name in row.keys() {
                 *found.columns.entry(name.clone()).or_default() += 1;
             }
-            let guess = Layout::guess(&row, &config.columns).unwrap_or_default();
-            let layout = if config.layout == Layout::Auto { guess } else { config.layout };
+            let layout = layouts[&place.file];
             *found.layouts.entry(layout).or_default() += 1;
             layout.example(&row, &config.columns)
         });
@@ -233,6 +233,7 @@ pub fn inspect(path: &Path, config: &Config, tokenizer: Option<(String, Tokenize
         }
         true
     })?;
+    ensure!(found.files.iter().any(|(_, rows)| *rows > 0), "`{}`: expected rows, found none", path.display());
     found.prompts = seen.prompts.len();
     found.leakage = leakage(&found.files, seen.several().values());
     found.tokens = [0, 1, 2].map(|side| measured.of(side));

@@ -1,14 +1,18 @@
 //! What a row means: the layouts in which preference data is passed around, each turned into one [`Example`].
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use anyhow::Result;
+use minijinja::Value;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::columns::{HUMAN, View, conversation};
 use super::example::{Example, Fault, Kind};
-use super::rows::Row;
+use super::files;
+use super::rows::{self, Row};
+use crate::data::qa_feedback;
 
 /// How the columns of a row are to be understood. A text column may hold a conversation instead: a list of
 /// `{role, content}`, whose last message is the response and whose others are the prompt.
@@ -38,10 +42,14 @@ pub enum Layout {
     HhRlhf,
     /// `prompt`, `chosen`, `rejected`, `revised`: the less preferred response as somebody edited it.
     Revised,
+    /// QA-feedback: `question`, `passages`, `gold`, four predictions, `preference`, `feedback`. A row gives one pair, that of the
+    /// corrected prediction where it lost one; `format = "qa_feedback"` has all six, and the error spans.
+    QaFeedback,
 }
 
 /// The columns that a layout needs, most telling layouts first: the first whose columns are all there is the guess.
-const TELLING: [(Layout, &[&str]); 11] = [
+const TELLING: [(Layout, &[&str]); 12] = [
+    (Layout::QaFeedback, &["question", "passages", "prediction 1", "feedback"]),
     (Layout::Revised, &["chosen", "rejected", "revised"]),
     (Layout::AlpacaFarm, &["instruction", "output_1", "output_2", "preference"]),
     (Layout::Stepwise, &["prompt", "completions", "labels"]),
@@ -55,17 +63,23 @@ const TELLING: [(Layout, &[&str]); 11] = [
     (Layout::PromptOnly, &["instruction"]),
 ];
 
+/// Rows of a file by which its layout is guessed.
+const GUESSED_BY: usize = 100;
+
 impl Layout {
     /// Whether its rows can have two responses, one preferred.
     #[must_use]
     pub const fn has_pairs(self) -> bool {
-        matches!(self, Self::Auto | Self::Preference | Self::AlpacaFarm | Self::HhRlhf | Self::Revised)
+        matches!(
+            self,
+            Self::Auto | Self::Preference | Self::AlpacaFarm | Self::HhRlhf | Self::Revised | Self::QaFeedback
+        )
     }
 
     /// Whether its rows can have an edit of the less preferred response.
     #[must_use]
     pub const fn has_edits(self) -> bool {
-        matches!(self, Self::Auto | Self::Revised)
+        matches!(self, Self::Auto | Self::Revised | Self::QaFeedback)
     }
 
     /// The layout that the columns of `row` suggest.
@@ -76,6 +90,35 @@ impl Layout {
         let transcript = |name| view.get(name).and_then(Value::as_str).is_some_and(|text| text.contains(HUMAN));
         let is_hh = *layout == Self::Preference && view.get("prompt").is_none() && transcript("chosen");
         Some(if is_hh { Self::HhRlhf } else { *layout })
+    }
+
+    /// The layouts of the files that `path` means: this one, or of each file the most telling that its first rows suggest, so
+    /// that a row in which something is missing is no row of another layout.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn of_files(self, path: &Path, columns: &BTreeMap<String, String>) -> Result<BTreeMap<String, Self>> {
+        let rank = |layout: Self| TELLING.iter().position(|(known, _)| *known == layout.untold());
+        let mut layouts = BTreeMap::new();
+        for file in files::expand(path)? {
+            let (mut layout, mut seen) = (self, 0);
+            if self == Self::Auto {
+                rows::read(&file, &mut |_, row| {
+                    let guess = row.ok().and_then(|row| Self::guess(&row, columns));
+                    layout =
+                        guess.filter(|guess| layout == Self::Auto || rank(*guess) < rank(layout)).unwrap_or(layout);
+                    seen += 1;
+                    seen < GUESSED_BY
+                })?;
+            }
+            layouts.insert(file.display().to_string(), layout);
+        }
+        Ok(layouts)
+    }
+
+    /// The layout that has the same columns, where only their contents tell.
+    const fn untold(self) -> Self {
+        if matches!(self, Self::HhRlhf) { Self::Preference } else { self }
     }
 
     /// The row in this layout; `columns` says where a column has another name.
@@ -116,6 +159,7 @@ impl Layout {
             }
             Self::HhRlhf => view.transcripts()?,
             Self::Revised => Example { revised: Some(view.response("revised")?), ..view.preference()? },
+            Self::QaFeedback => qa_feedback::example(row)?,
         };
         example.checked()
     }
@@ -123,14 +167,18 @@ impl Layout {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    fn understood(row: &Value) -> Result<(Layout, Example), Fault> {
-        let (row, columns) = (row.as_object().unwrap(), BTreeMap::new());
-        let layout = Layout::guess(row, &columns).unwrap();
-        Ok((layout, layout.example(row, &columns)?))
+    fn row(value: Value) -> Row {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn understood(value: &Value) -> Result<(Layout, Example), Fault> {
+        let (row, columns) = (row(value.clone()), BTreeMap::new());
+        let layout = Layout::guess(&row, &columns).unwrap();
+        Ok((layout, layout.example(&row, &columns)?))
     }
 
     fn pair(prompt: &str, chosen: &str, rejected: &str) -> Example {
@@ -212,6 +260,17 @@ mod tests {
                 Layout::Revised,
                 Example { revised: Some("b!".into()), ..pair("q", "a", "b") },
             ),
+            (
+                json!({"question": "q", "passages": [["t", "s"]], "gold": "g", "prediction 1": "b", "prediction 2": "a",
+                    "prediction 3": "c", "prediction 4": "d", "preference": [2, 1, 0, 1, 0, 0],
+                    "feedback": {"errors": [], "corrected-prediction": "b!"}}),
+                Layout::QaFeedback,
+                Example {
+                    response: Some("g".into()),
+                    revised: Some("b!".into()),
+                    ..pair("context: t: s\nquestion: q\nanswer: ", "a", "b")
+                },
+            ),
         ];
         for (row, layout, example) in cases {
             assert_eq!(understood(&row), Ok((layout, example)), "{row}");
@@ -233,21 +292,22 @@ mod tests {
                 json!({"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: r\n\nAssistant: b"}),
                 Kind::PromptsDiffer,
             ),
+            (json!({"question": "q", "passages": [], "prediction 1": "a", "feedback": {}}), Kind::MissingField),
+            (json!({"question": 3, "passages": [], "prediction 1": "a", "feedback": {}}), Kind::WrongType),
         ];
         for (row, kind) in cases {
             assert_eq!(understood(&row).map_err(|(kind, _)| kind), Err(kind), "{row}");
         }
-        let row = json!({"prompt": null, "completion": "a"});
-        let fault = Layout::PromptCompletion.example(row.as_object().unwrap(), &BTreeMap::new()).unwrap_err();
+        let row = row(json!({"prompt": null, "completion": "a"}));
+        let fault = Layout::PromptCompletion.example(&row, &BTreeMap::new()).unwrap_err();
         assert_eq!(fault, (Kind::MissingField, "expected a column `prompt`, found null".to_owned()));
     }
 
     #[test]
     fn columns_may_have_other_names() {
         let columns = BTreeMap::from([("prompt".to_owned(), "question".to_owned())]);
-        let row = json!({"question": "q", "completion": "a"});
-        let row = row.as_object().unwrap();
-        assert_eq!(Layout::guess(row, &columns), Some(Layout::PromptCompletion));
-        assert_eq!(Layout::Auto.example(row, &columns).unwrap().prompt, "q");
+        let row = row(json!({"question": "q", "completion": "a"}));
+        assert_eq!(Layout::guess(&row, &columns), Some(Layout::PromptCompletion));
+        assert_eq!(Layout::Auto.example(&row, &columns).unwrap().prompt, "q");
     }
 }

@@ -6,15 +6,17 @@
 mod columns;
 pub mod example;
 pub mod files;
+mod index;
 pub mod inspect;
 pub mod layout;
+mod marked;
 pub mod rows;
 
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail, ensure};
+use rand::SeedableRng;
 use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use layout::Layout;
 
 use self::example::{Example, Fault, Kind};
+use self::index::Index;
 use super::prompt::Shown;
 use super::{Dataset, Demonstration, Edit, Preference, Prompt, Response, Skipped};
 use crate::text::Rendered;
@@ -38,7 +41,7 @@ pub struct Config {
     pub columns: BTreeMap<String, String>,
     /// What happens at a row that cannot be used.
     pub on_bad_row: OnBadRow,
-    /// Rows to draw at random, so that a dataset larger than memory can be used; all of them when left out.
+    /// Rows to draw at random; all of them when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_rows: Option<Count>,
     /// A prompt or response of more characters makes a row bad; none when left out.
@@ -60,51 +63,18 @@ pub enum OnBadRow {
 /// Faults that a message spells out.
 const SPELLED_OUT: usize = 5;
 
-/// The examples of the files at `dataset.path`, in their order, and the rows that are none.
-///
-/// # Errors
-/// When a file cannot be read.
-pub fn examples(dataset: &super::Config, shown: &Shown) -> Result<(Vec<Example>, Vec<Skipped>)> {
-    let config = dataset.records.clone().unwrap_or_default();
-    let mut rng = ChaCha8Rng::seed_from_u64(dataset.seed);
-    let (mut kept, mut skipped): (Vec<(usize, Example)>, _) = (Vec::new(), Vec::new());
-    let mut seen = 0;
-    rows::read(&dataset.source()?, &mut |place, row| {
-        match row.and_then(|row| config.example(&row, shown)).and_then(|example| config.short(example)) {
-            Ok(example) => {
-                seen += 1;
-                // Reservoir sampling: every row so far is kept with the same probability.
-                match config.max_rows.map(Count::get) {
-                    Some(room) if kept.len() >= room => {
-                        let at = rng.random_range(0..seen);
-                        if at < room {
-                            kept[at] = (seen, example);
-                        }
-                    }
-                    _ => kept.push((seen, example)),
-                }
-            }
-            Err((kind, message)) => skipped.push(Skipped { kind, place: place.to_string(), message }),
-        }
-        true
-    })?;
-    kept.sort_by_key(|(number, _)| *number);
-    Ok((kept.into_iter().map(|(_, example)| example).collect(), skipped))
-}
-
 impl Config {
-    /// The row in its layout, its prompt as the model is shown it.
-    fn example(&self, row: &rows::Row, shown: &Shown) -> Result<Example, Fault> {
-        let mut example = self.layout.example(row, &self.columns)?;
+    /// The row in its file's layout, its prompt as the model is shown it.
+    fn example(&self, layout: Layout, row: Result<rows::Row, Fault>, shown: &Shown) -> Result<Example, Fault> {
+        let row = &row?;
+        let mut example = layout.example(row, &self.columns)?;
         let view = columns::View { row, columns: &self.columns };
         let fault = |error: anyhow::Error| (Kind::Template, format!("{error:#}"));
-        let guess = || Layout::guess(row, &self.columns);
-        let layout = Some(self.layout).filter(|layout| *layout != Layout::Auto).or_else(guess);
-        if let Some(talk) = view.whole_talk().filter(|_| layout == Some(Layout::LanguageModeling)) {
+        if let Some(talk) = view.whole_talk().filter(|_| layout == Layout::LanguageModeling) {
             example.conversation = shown.conversation(&talk).map_err(fault)?;
         }
         example.prompt = shown.prompt(row, &example.prompt, view.talk(&example.prompt)).map_err(fault)?;
-        Ok(example)
+        self.short(example)
     }
 
     fn short(&self, example: Example) -> Result<Example, Fault> {
@@ -120,37 +90,32 @@ impl Config {
 
 /// Reads the dataset and splits it by prompt: rows with the same prompt are on the same side.
 ///
+/// The files are read twice: for an index of their rows, which is shuffled, and for the texts of those that are used.
+///
 /// # Errors
 /// When a file cannot be read, a row is bad and must not be, or there are too few prompts.
 pub fn read(config: &super::Config, shown: &Shown) -> Result<Dataset> {
-    let (examples, skipped) = examples(config, shown)?;
+    let (index, skipped) = Index::of(config, shown)?;
     let name = config.path.display();
     if config.records.as_ref().is_none_or(|records| records.on_bad_row == OnBadRow::Error) && !skipped.is_empty() {
-        bail!("`{name}`: {}", spelled(&skipped, examples.len()));
-    }
-    let mut prompts: Vec<(String, Vec<Example>)> = Vec::new();
-    let mut places: BTreeMap<String, usize> = BTreeMap::new();
-    for example in examples {
-        let place = *places.entry(example.prompt.clone()).or_insert_with(|| {
-            prompts.push((example.prompt.clone(), Vec::new()));
-            prompts.len() - 1
-        });
-        prompts[place].1.push(example);
+        bail!("`{name}`: {}", spelled(&skipped, index.entries.len()));
     }
     let (tests, validations) = (config.test_prompts.get(), config.validation_prompts.get());
     ensure!(
-        prompts.len() > tests + validations,
+        index.prompts > tests + validations,
         "`{name}`: expected more than {} different prompts ({validations} `validation_prompts`, {tests} `test_prompts` and one \
          to train on), found {}",
         tests + validations,
-        prompts.len(),
+        index.prompts,
     );
-    let mut order: Vec<usize> = (0..prompts.len()).collect();
+    let mut order: Vec<usize> = (0..index.prompts).collect();
     order.shuffle(&mut ChaCha8Rng::seed_from_u64(config.seed));
     let (test, rest) = order.split_at(tests);
     let (validation, rest) = rest.split_at(validations);
     let train = &rest[..rest.len().min(config.train_prompts.get())];
-    let named = |split: &[usize]| split.iter().map(|&i| prompt(i, &prompts[i].0)).collect();
+    let imitated = index.imitated(rest, config.demonstrations.get());
+    let prompts = index.texts(&[test, validation, train, imitated].concat(), config, shown)?;
+    let named = |split: &[usize]| split.iter().map(|&i| prompt(i, &prompts[&i][0].prompt)).collect();
     let mut data = Dataset {
         train: named(train),
         validation: named(validation),
@@ -158,11 +123,11 @@ pub fn read(config: &super::Config, shown: &Shown) -> Result<Dataset> {
         skipped,
         ..Dataset::default()
     };
-    let imitated = rest.iter().flat_map(|&i| &prompts[i].1).filter_map(demonstration);
+    let imitated = imitated.iter().flat_map(|i| &prompts[i]).filter_map(demonstration);
     data.demonstrations = imitated.take(config.demonstrations.get()).collect();
     ensure!(!data.demonstrations.is_empty(), "`{name}`: expected responses to imitate, found prompts only");
     let of = |split: &[usize]| {
-        let examples = split.iter().flat_map(|&i| prompts[i].1.iter().map(move |example| (i, example)));
+        let examples = split.iter().flat_map(|&i| prompts[&i].iter().map(move |example| (i, example)));
         let examples: Vec<(usize, &Example)> = examples.collect();
         let preferences = examples.iter().filter_map(|&(i, example)| preference(i, example)).collect::<Vec<_>>();
         let edits = examples.iter().filter_map(|&(i, example)| edit(i, example)).collect::<Vec<_>>();
@@ -227,4 +192,39 @@ fn edit(index: usize, example: &Example) -> Option<Edit> {
         edited: response(edited),
         error_spans: Vec::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::prompt;
+    use crate::text::ChatTemplate;
+
+    /// As Python's dictionaries do: of a call's arguments a model is shown what comes first, first.
+    #[test]
+    fn objects_reach_templates_in_the_files_order() {
+        let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
+        let call = r#"{"name": "weather", "arguments": {"zone": "Z", "city": "A", "days": {"to": 2, "from": 1}}}"#;
+        let asked = r#"{"content": "Rain?", "role": "user"}"#;
+        let called = format!(r#"{{"role": "assistant", "content": "", "tool_calls": [{call}]}}"#);
+        let answer = r#"{"role": "assistant", "content": "Yes."}"#;
+        let row = format!(r#"{{"tools": [{call}], "messages": [{asked}, {called}, {answer}], "meta": {call}}}"#);
+        std::fs::write(file.path(), row).unwrap();
+        let prompt = |plain: Option<&str>, chat: Option<&str>| {
+            let template = plain.map(|text| prompt::Template::from(text.to_owned()));
+            let config = prompt::Config { template, chat: false };
+            let chat = chat.map(|text| ChatTemplate::new(text.to_owned(), serde_json::Map::new()));
+            let (shown, mut found) = (Shown::new(&config, chat).unwrap(), String::new());
+            rows::read(file.path(), &mut |_, row| {
+                found = Config::default().example(Layout::LanguageModeling, row, &shown).unwrap().prompt;
+                true
+            })
+            .unwrap();
+            found
+        };
+        assert_eq!(prompt(Some("{{ meta | tojson }}"), None), call);
+        let chat = "{{ tools | tojson }}{% for m in messages %} {{ m | tojson }}{% endfor %}";
+        // In a template without `{% generation %}`, what the assistant says is told by prefixes.
+        assert_eq!(prompt(None, Some(chat)), format!("[{call}] {asked} {called}"));
+    }
 }

@@ -1,22 +1,26 @@
 //! The rows of files, one after another, whatever the files are: a file larger than memory is never held.
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
+use minijinja::Value;
+use minijinja::value::ValueKind;
 use polars::prelude::{AnyValue, DataFrame, ParquetReader, PolarsResult, SerReader};
 use polars_arrow::array::Array;
 use polars_arrow::io::ipc::read::{FileReader, StreamReader, StreamState, read_file_metadata, read_stream_metadata};
 use polars_arrow::record_batch::RecordBatchT;
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
-use serde_json::{Map, Value};
 
 use super::example::{Fault, Kind as Bad};
 use super::files::{Kind, expand, open};
+use super::marked::{MARK, Marked};
 
-/// One row: its columns by name.
-pub type Row = Map<String, Value>;
+/// One row: its columns by name. The values are those that templates know: objects in them keep the order of the file.
+pub type Row = BTreeMap<String, Value>;
 
 /// Where a row stands: the file, and its line or number from 1.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,8 +39,8 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// Rows that are read at a time from columnar files.
-const SLICE: usize = 4096;
+/// Bytes of a Parquet file that are held at a time, about.
+const PART: usize = 64 << 20;
 
 /// Gives every row of the files that `path` means to `take`, or why it cannot be read, until `take` says that it is enough.
 ///
@@ -66,23 +70,29 @@ pub fn read(path: &Path, take: &mut dyn FnMut(Place, Result<Row, Fault>) -> bool
 type Take<'a> = &'a mut dyn FnMut(&'static str, usize, Result<Row, Fault>) -> bool;
 
 fn row(value: Value) -> Result<Row, Fault> {
-    match value {
-        Value::Object(row) => Ok(row),
-        other => Err((Bad::Unreadable, format!("expected an object, found {}", named(&other)))),
-    }
+    let fields =
+        value.as_object().filter(|_| value.kind() == ValueKind::Map).and_then(|object| object.try_iter_pairs());
+    let fields = fields.ok_or_else(|| (Bad::Unreadable, format!("expected an object, found {}", named(&value))))?;
+    Ok(fields.map(|(name, value)| (name.as_str().unwrap_or_default().to_owned(), value)).collect())
 }
 
 /// What kind of value that is, for messages.
 #[must_use]
 pub fn named(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
+    match value.kind() {
+        ValueKind::Bool => "true or false",
+        ValueKind::Number => "a number",
+        ValueKind::String => "a text",
+        ValueKind::Seq => "a list",
+        ValueKind::Map => "an object",
+        _ => "null",
     }
+}
+
+/// The items of a list.
+#[must_use]
+pub fn items(value: &Value) -> Option<Vec<Value>> {
+    (value.kind() == ValueKind::Seq).then(|| value.try_iter().ok())?.map(Iterator::collect)
 }
 
 fn lines(mut text: Box<dyn BufRead>, take: Take) -> Result<bool> {
@@ -117,7 +127,7 @@ fn bare(error: &serde_json::Error) -> String {
 }
 
 fn array(text: Box<dyn BufRead>, take: Take) -> Result<bool> {
-    struct Rows<'a>(Take<'a>);
+    struct Rows<'a>(Take<'a>, &'a Cell<bool>);
 
     impl<'de> Visitor<'de> for Rows<'_> {
         type Value = bool;
@@ -130,7 +140,9 @@ fn array(text: Box<dyn BufRead>, take: Take) -> Result<bool> {
             let mut number = 0;
             while let Some(value) = seq.next_element::<Value>()? {
                 number += 1;
-                if !(self.0)("row", number, row(value)) {
+                let is_marked = self.1.get() && serde_json::to_string(&value).is_ok_and(|text| text.contains(MARK));
+                let utf8 = || (Bad::InvalidUtf8, "expected UTF-8, found other bytes".to_owned());
+                if !(self.0)("row", number, if is_marked { Err(utf8()) } else { row(value) }) {
                     while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
                     return Ok(false);
                 }
@@ -147,8 +159,9 @@ fn array(text: Box<dyn BufRead>, take: Take) -> Result<bool> {
         }
     }
 
+    let (text, any) = Marked::new(text);
     let mut deserializer = serde_json::Deserializer::from_reader(text);
-    let more = Rows(take).deserialize(&mut deserializer)?;
+    let more = Rows(take, &any).deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(more)
 }
@@ -178,14 +191,21 @@ fn separated(text: Box<dyn BufRead>, separator: u8, take: Take) -> Result<bool> 
     }
 }
 
+/// A row group at a time, or a part of one that is large: what stands before a part is read again to find it.
 fn parquet(path: &Path, take: Take) -> Result<bool> {
     let reader = || Ok::<_, anyhow::Error>(ParquetReader::new(BufReader::new(File::open(path)?)));
-    let rows = reader()?.num_rows()?;
-    for first in (0..rows).step_by(SLICE) {
-        let frame = reader()?.with_slice(Some((first, SLICE))).finish()?;
-        if !table(&frame, first, take)? {
-            return Ok(false);
+    let mut whole = reader()?;
+    let groups = whole.get_metadata()?.row_groups.iter().map(|group| (group.num_rows(), group.total_byte_size()));
+    let mut start = 0;
+    for (rows, bytes) in groups {
+        let part = rows.div_ceil(bytes.div_ceil(PART).max(1)).max(1);
+        for first in (start..start + rows).step_by(part) {
+            let frame = reader()?.with_slice(Some((first, part.min(start + rows - first)))).finish()?;
+            if !table(&frame, first, take)? {
+                return Ok(false);
+            }
         }
+        start += rows;
     }
     Ok(true)
 }
@@ -226,7 +246,7 @@ fn table(frame: &DataFrame, first: usize, take: Take) -> Result<bool> {
         let mut row = Row::new();
         for column in frame.columns() {
             let value = column.get(i).map_err(|error| anyhow!("column `{}`: {error}", column.name()))?;
-            row.insert(column.name().to_string(), json(&value));
+            row.insert(column.name().to_string(), cell(&value));
         }
         if !take("row", first + i + 1, Ok(row)) {
             return Ok(false);
@@ -235,21 +255,27 @@ fn table(frame: &DataFrame, first: usize, take: Take) -> Result<bool> {
     Ok(true)
 }
 
-/// A cell of a columnar file as JSON.
-fn json(value: &AnyValue) -> Value {
+/// A cell of a columnar file.
+fn cell(value: &AnyValue) -> Value {
+    let none = Value::from(());
     match value {
-        AnyValue::Null => Value::Null,
+        AnyValue::Null => none,
         AnyValue::Boolean(value) => (*value).into(),
         AnyValue::String(text) => (*text).into(),
         AnyValue::StringOwned(text) => text.as_str().into(),
-        AnyValue::List(series) => (0..series.len()).map(|i| series.get(i).map_or(Value::Null, |v| json(&v))).collect(),
+        AnyValue::List(series) => {
+            (0..series.len()).map(|i| series.get(i).map_or_else(|_| none.clone(), |v| cell(&v))).collect()
+        }
         AnyValue::Struct(..) | AnyValue::StructOwned(_) => {
             let (mut values, names) = (Vec::new(), fields(value));
             value._materialize_struct_av(&mut values);
-            names.into_iter().zip(values.iter().map(json)).collect::<Row>().into()
+            Value::from_pairs(names.into_iter().zip(values.iter().map(cell)))
         }
-        AnyValue::Float32(_) | AnyValue::Float64(_) => value.extract::<f64>().map_or(Value::Null, Value::from),
-        whole if whole.is_integer() => whole.extract::<i64>().map_or(Value::Null, Value::from),
+        AnyValue::Float32(_) | AnyValue::Float64(_) => value.extract::<f64>().map_or(none, Value::from),
+        whole if whole.is_integer() => {
+            let signed = whole.extract::<i64>().map(Value::from);
+            signed.or_else(|| whole.extract::<u64>().map(Value::from)).unwrap_or(none)
+        }
         other => other.to_string().into(),
     }
 }

@@ -169,7 +169,7 @@ mod tests {
         let row = |prompt: &str, rejected: &str, revised: &str, who: &str| {
             let row =
                 json!({ "prompt": prompt, "chosen": "z", "rejected": rejected, "revised": revised, "annotator": who });
-            import::annotation(row.as_object().unwrap(), "x", String::new()).unwrap()
+            import::annotation(&serde_json::from_value(row).unwrap(), "x", String::new()).unwrap()
         };
         let mut skipped = row("q", "c d", "c e", "ann");
         (skipped.answer, skipped.revised, skipped.tokens, skipped.hunks) = (Answer::Skipped, None, None, vec![]);

@@ -243,8 +243,8 @@ mod tests {
 
     #[test]
     fn a_panic_is_told_in_one_line() {
-        let failed: Result<(), String> = Err("Torch(\"no storage\\nframe #0\")".to_owned());
-        assert_eq!(caught(|| failed.unwrap()), Err("\"Torch(\\\"no storage".to_owned()));
+        let failed = || -> Result<(), String> { Err("Torch(\"no storage\nframe #0\")".to_owned()) };
+        assert_eq!(caught(|| failed().unwrap()), Err("\"Torch(\\\"no storage".to_owned()));
         assert_eq!(caught(|| panic!("no card\nat all")), Err::<(), _>("no card".to_owned()));
         assert_eq!(caught(|| caught(|| 3)), Ok(Ok(3)), "one in another");
     }

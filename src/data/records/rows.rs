@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use minijinja::Value;
-use minijinja::value::ValueKind;
+use minijinja::value::{DynObject, ValueKind};
 use polars::prelude::{AnyValue, DataFrame, ParquetReader, PolarsResult, SerReader};
 use polars_arrow::array::Array;
 use polars_arrow::io::ipc::read::{FileReader, StreamReader, StreamState, read_file_metadata, read_stream_metadata};
@@ -69,10 +69,9 @@ pub fn read(path: &Path, take: &mut dyn FnMut(Place, Result<Row, Fault>) -> bool
 /// A row with its unit and number; false when it was enough.
 type Take<'a> = &'a mut dyn FnMut(&'static str, usize, Result<Row, Fault>) -> bool;
 
-fn row(value: Value) -> Result<Row, Fault> {
-    let fields =
-        value.as_object().filter(|_| value.kind() == ValueKind::Map).and_then(|object| object.try_iter_pairs());
-    let fields = fields.ok_or_else(|| (Bad::Unreadable, format!("expected an object, found {}", named(&value))))?;
+fn row(value: &Value) -> Result<Row, Fault> {
+    let fields = value.as_object().filter(|_| value.kind() == ValueKind::Map).and_then(DynObject::try_iter_pairs);
+    let fields = fields.ok_or_else(|| (Bad::Unreadable, format!("expected an object, found {}", named(value))))?;
     Ok(fields.map(|(name, value)| (name.as_str().unwrap_or_default().to_owned(), value)).collect())
 }
 
@@ -110,7 +109,9 @@ fn lines(mut text: Box<dyn BufRead>, take: Take) -> Result<bool> {
                 Bad::InvalidUtf8,
                 format!("expected UTF-8, found other bytes from byte {}", error.valid_up_to() + 1),
             )),
-            Ok(line) => serde_json::from_str(line).map_err(|error| (Bad::Unreadable, bare(&error))).and_then(row),
+            Ok(line) => serde_json::from_str(line)
+                .map_err(|error| (Bad::Unreadable, bare(&error)))
+                .and_then(|value| row(&value)),
         };
         if !take("line", number, found) {
             return Ok(false);
@@ -142,7 +143,7 @@ fn array(text: Box<dyn BufRead>, take: Take) -> Result<bool> {
                 number += 1;
                 let is_marked = self.1.get() && serde_json::to_string(&value).is_ok_and(|text| text.contains(MARK));
                 let utf8 = || (Bad::InvalidUtf8, "expected UTF-8, found other bytes".to_owned());
-                if !(self.0)("row", number, if is_marked { Err(utf8()) } else { row(value) }) {
+                if !(self.0)("row", number, if is_marked { Err(utf8()) } else { row(&value) }) {
                     while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
                     return Ok(false);
                 }

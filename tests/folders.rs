@@ -3,6 +3,7 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test that panics is a test that fails")]
 
+#[allow(dead_code, reason = "not all of it is needed here")]
 mod checkpoint;
 #[allow(dead_code, reason = "not all of it is needed here")]
 mod tiny;

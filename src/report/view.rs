@@ -229,8 +229,10 @@ fn curve_charts(report: &Report, budget: usize) -> Vec<Chart> {
     let chart = |metric: Metric| {
         let svg = curves::chart(report, budget, metric)?;
         let alt = format!("{} at {}", metric.heading(), plural(budget, "annotation"));
-        // Over which of the last four, the reader chooses.
-        let metrics = [metric.definition(), "iteration", "tokens", "wall_seconds", "kl_nats"];
+        // Over which of these, the reader chooses.
+        let across = ["iteration", "tokens", "wall_seconds", "kl_nats"].into_iter();
+        let up = metric.definition();
+        let metrics: Vec<_> = std::iter::once(up).chain(across.filter(|across| *across != up)).collect();
         Some(Chart::new(format!("curve-{}-{budget}.svg", metric.key()), alt, &metrics, &svg))
     };
     Metric::ALL.into_iter().filter_map(chart).collect()

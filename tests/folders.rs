@@ -22,12 +22,15 @@ fn edit(path: &Path, change: impl Fn(&mut Value)) {
     fs::write(path, value.to_string()).unwrap();
 }
 
+/// A fault's name, what makes it in a folder, and words of the message.
+type Case<'a> = (&'a str, &'a dyn Fn(&Path), &'a [&'a str]);
+
 #[test]
 fn what_is_wrong_with_a_folder_is_said() {
     let lab = Lab::new();
     exported(&lab);
     let base = lab.path("base");
-    let cases: [(&str, &dyn Fn(&Path), &[&str]); 11] = [
+    let cases: [Case; 11] = [
         (
             "pickled",
             &|dir| fs::rename(dir.join("model.safetensors"), dir.join("pytorch_model.bin")).unwrap(),

@@ -27,7 +27,7 @@ const IN_NO_KEY: [&str; 3] = ["checkpoints.every_minutes", "checkpoints.every_st
 /// Words and tables that may stand where a recipe has a choice; whichever the recipe takes is tried.
 fn choices() -> Vec<Value> {
     let words = ["k2", "adaptive", "sequence_mean", "word", "edits", "preferences", "pairwise_sum", "sum", "per_token"];
-    let more = ["end_of_sequence", "qa_feedback", "world", "libtorch", "Cargo.toml", "96M"];
+    let more = ["end_of_sequence", "qa_feedback", "world", "libtorch", "libtorch:mps", "f32", "Cargo.toml", "96M"];
     let tables = [
         json!({ "byte_level_bpe": { "vocab_size": 300 } }),
         json!({ "simulated": { "notice_rate": 0.5, "label_noise": 0.0 } }),

@@ -8,7 +8,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::example::Example;
-use super::{Layout, demonstration, rows};
+use super::guess::Layouts;
+use super::{demonstration, rows};
 use crate::data::prompt::Shown;
 use crate::data::{Config, Skipped};
 use crate::units::Count;
@@ -29,7 +30,7 @@ pub(super) struct Index {
     /// How many different prompts they have.
     pub(super) prompts: usize,
     /// The files' layouts.
-    layouts: BTreeMap<String, Layout>,
+    layouts: BTreeMap<String, Layouts>,
 }
 
 impl Index {
@@ -44,9 +45,9 @@ impl Index {
         let (mut kept, mut skipped): (Vec<(usize, blake3::Hash, bool)>, _) = (Vec::new(), Vec::new());
         let (mut row, mut seen) = (0, 0);
         let source = dataset.source()?;
-        let layouts = config.layout.of_files(&source, &config.columns)?;
+        let layouts = Layouts::of_files(&source, config.layout, &config.columns)?;
         rows::read(&source, &mut |place, found| {
-            match config.example(layouts[&place.file], found, shown) {
+            match config.example(&layouts[&place.file], found, shown) {
                 Ok(example) => {
                     seen += 1;
                     let entry = (row, blake3::hash(example.prompt.as_bytes()), demonstration(&example).is_some());
@@ -110,7 +111,7 @@ impl Index {
         let (mut row, mut changed) = (0, None);
         rows::read(&dataset.source()?, &mut |place, found| {
             if let Some(entry) = entries.next_if(|entry| entry.row == row) {
-                match config.example(self.layouts[&place.file], found, shown) {
+                match config.example(&self.layouts[&place.file], found, shown) {
                     Ok(example) => texts.entry(entry.prompt).or_default().push(example),
                     Err((_, message)) => changed = Some(anyhow!("{place}: {message}, which was fine a moment ago")),
                 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::Layout;
 use super::example::{Example, Kind};
+use super::guess::Layouts;
 use super::{Config, files, rows};
 use crate::data::Skipped;
 use crate::text::{self, ByteLevelBpe, Tokenizer};
@@ -19,7 +20,7 @@ use crate::text::{self, ByteLevelBpe, Tokenizer};
 pub struct Inspection {
     /// The files, with their rows.
     pub files: Vec<(String, usize)>,
-    /// The files' layouts, with their rows.
+    /// The rows' layouts, with how many have them.
     pub layouts: BTreeMap<Layout, usize>,
     /// The columns of all rows, with how many have them.
     pub columns: BTreeMap<String, usize>,
@@ -157,11 +158,13 @@ fn split(file: &str) -> String {
 }
 
 /// A tokenizer as a recipe would train it, on the first rows.
-fn trained(path: &Path, config: &Config, layouts: &BTreeMap<String, Layout>) -> Result<(String, Tokenizer)> {
+fn trained(path: &Path, config: &Config, layouts: &BTreeMap<String, Layouts>) -> Result<(String, Tokenizer)> {
     let mut texts = Vec::new();
     let mut seen = 0;
     rows::read(path, &mut |place, row| {
-        if let Ok(example) = row.and_then(|row| layouts[&place.file].example(&row, &config.columns)) {
+        if let Ok(example) =
+            row.and_then(|row| layouts[&place.file].of(&row, &config.columns).example(&row, &config.columns))
+        {
             seen += 1;
             texts.push(example.prompt);
             texts.extend(example.response);
@@ -181,7 +184,7 @@ fn trained(path: &Path, config: &Config, layouts: &BTreeMap<String, Layout>) -> 
 /// # Errors
 /// When a file cannot be read.
 pub fn inspect(path: &Path, config: &Config, tokenizer: Option<(String, Tokenizer)>) -> Result<Inspection> {
-    let layouts = config.layout.of_files(path, &config.columns)?;
+    let layouts = Layouts::of_files(path, config.layout, &config.columns)?;
     let (name, tokenizer) = tokenizer.map_or_else(|| trained(path, config, &layouts), Ok)?;
     let mut found = Inspection {
         files: files::expand(path)?.iter().map(|file| (file.display().to_string(), 0)).collect(),
@@ -209,7 +212,7 @@ pub fn inspect(path: &Path, config: &Config, tokenizer: Option<(String, Tokenize
             for name in row.keys() {
                 *found.columns.entry(name.clone()).or_default() += 1;
             }
-            let layout = layouts[&place.file];
+            let layout = layouts[&place.file].of(&row, &config.columns);
             *found.layouts.entry(layout).or_default() += 1;
             layout.example(&row, &config.columns)
         });

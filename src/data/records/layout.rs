@@ -1,17 +1,14 @@
 //! What a row means: the layouts in which preference data is passed around, each turned into one [`Example`].
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use anyhow::Result;
 use minijinja::Value;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::columns::{HUMAN, View, conversation};
 use super::example::{Example, Fault, Kind};
-use super::files;
-use super::rows::{self, Row};
+use super::rows::Row;
 use crate::data::qa_feedback;
 
 /// How the columns of a row are to be understood. A text column may hold a conversation instead: a list of
@@ -63,9 +60,6 @@ const TELLING: [(Layout, &[&str]); 12] = [
     (Layout::PromptOnly, &["instruction"]),
 ];
 
-/// Rows of a file by which its layout is guessed.
-const GUESSED_BY: usize = 100;
-
 impl Layout {
     /// Whether its rows can have two responses, one preferred.
     #[must_use]
@@ -92,33 +86,10 @@ impl Layout {
         Some(if is_hh { Self::HhRlhf } else { *layout })
     }
 
-    /// The layouts of the files that `path` means: this one, or of each file the most telling that its first rows suggest, so
-    /// that a row in which something is missing is no row of another layout.
-    ///
-    /// # Errors
-    /// When a file cannot be read.
-    pub fn of_files(self, path: &Path, columns: &BTreeMap<String, String>) -> Result<BTreeMap<String, Self>> {
-        let rank = |layout: Self| TELLING.iter().position(|(known, _)| *known == layout.untold());
-        let mut layouts = BTreeMap::new();
-        for file in files::expand(path)? {
-            let (mut layout, mut seen) = (self, 0);
-            if self == Self::Auto {
-                rows::read(&file, &mut |_, row| {
-                    let guess = row.ok().and_then(|row| Self::guess(&row, columns));
-                    layout =
-                        guess.filter(|guess| layout == Self::Auto || rank(*guess) < rank(layout)).unwrap_or(layout);
-                    seen += 1;
-                    seen < GUESSED_BY
-                })?;
-            }
-            layouts.insert(file.display().to_string(), layout);
-        }
-        Ok(layouts)
-    }
-
-    /// The layout that has the same columns, where only their contents tell.
-    const fn untold(self) -> Self {
-        if matches!(self, Self::HhRlhf) { Self::Preference } else { self }
+    /// How telling its columns are: the lower, the more.
+    pub(super) fn rank(self) -> Option<usize> {
+        let like = if self == Self::HhRlhf { Self::Preference } else { self };
+        TELLING.iter().position(|(known, _)| *known == like)
     }
 
     /// The row in this layout; `columns` says where a column has another name.
@@ -293,7 +264,7 @@ mod tests {
                 Kind::PromptsDiffer,
             ),
             (json!({"question": "q", "passages": [], "prediction 1": "a", "feedback": {}}), Kind::MissingField),
-            (json!({"question": 3, "passages": [], "prediction 1": "a", "feedback": {}}), Kind::WrongType),
+            (json!({"question": "q", "passages": [], "prediction 1": "a", "feedback": 3}), Kind::WrongType),
         ];
         for (row, kind) in cases {
             assert_eq!(understood(&row).map_err(|(kind, _)| kind), Err(kind), "{row}");

@@ -6,6 +6,7 @@
 mod columns;
 pub mod example;
 pub mod files;
+mod guess;
 mod index;
 pub mod inspect;
 pub mod layout;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use layout::Layout;
 
 use self::example::{Example, Fault, Kind};
+use self::guess::Layouts;
 use self::index::Index;
 use super::prompt::Shown;
 use super::{Dataset, Demonstration, Edit, Preference, Prompt, Response, Skipped};
@@ -64,9 +66,10 @@ pub enum OnBadRow {
 const SPELLED_OUT: usize = 5;
 
 impl Config {
-    /// The row in its file's layout, its prompt as the model is shown it.
-    fn example(&self, layout: Layout, row: Result<rows::Row, Fault>, shown: &Shown) -> Result<Example, Fault> {
+    /// The row in its layout, its prompt as the model is shown it.
+    fn example(&self, layouts: &Layouts, row: Result<rows::Row, Fault>, shown: &Shown) -> Result<Example, Fault> {
         let row = &row?;
+        let layout = layouts.of(row, &self.columns);
         let mut example = layout.example(row, &self.columns)?;
         let view = columns::View { row, columns: &self.columns };
         let fault = |error: anyhow::Error| (Kind::Template, format!("{error:#}"));
@@ -215,8 +218,9 @@ mod tests {
             let config = prompt::Config { template, chat: false };
             let chat = chat.map(|text| ChatTemplate::new(text.to_owned(), serde_json::Map::new()));
             let (shown, mut found) = (Shown::new(&config, chat).unwrap(), String::new());
-            rows::read(file.path(), &mut |_, row| {
-                found = Config::default().example(Layout::LanguageModeling, row, &shown).unwrap().prompt;
+            let layouts = Layouts::of_files(file.path(), Layout::LanguageModeling, &BTreeMap::new()).unwrap();
+            rows::read(file.path(), &mut |place, row| {
+                found = Config::default().example(&layouts[&place.file], row, &shown).unwrap().prompt;
                 true
             })
             .unwrap();

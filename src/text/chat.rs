@@ -149,14 +149,14 @@ impl Conversation {
         let value = Value::from(Serde(conversation));
         let inside = value.get_attr("messages").ok().filter(|list| !list.is_undefined());
         let (list, more) = inside.map_or_else(|| (value.clone(), context! {}), |list| (list, value.clone()));
-        let is_message = |message: &Value| message.get_attr("role").is_ok_and(|role| !role.is_undefined());
+        let is_message = |message: &Value| message.get_attr("role").is_ok_and(|role| role.as_str().is_some());
         let messages: Vec<Value> = match list.kind() {
             ValueKind::Seq => list.try_iter().map_err(|error| shown(&error))?.collect(),
             _ => Vec::new(),
         };
         ensure!(
             !messages.is_empty() && messages.iter().all(is_message),
-            "expected a list of messages, each with a `role`"
+            "expected a list of messages, each with a text as its `role`"
         );
         Ok(Self { messages, more })
     }
@@ -274,5 +274,15 @@ mod tests {
         assert_eq!(at(0), "Thursday 01 January 1970 00:00:00 1 Jan 70");
         assert_eq!(at(951_782_400), "Tuesday 29 February 2000 00:00:00 29 Feb 00");
         assert!(strftime("%Q", Utc::now()).is_err());
+    }
+
+    #[test]
+    fn messages_without_a_role_are_none() {
+        for text in ["[]", "[1]", "{}", "3", r#"[{"content": "a"}]"#, r#"[{"role": 3, "content": "a"}]"#] {
+            let value: serde_json::Value = serde_json::from_str(text).unwrap();
+            let error = Conversation::new(&value).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.starts_with("expected a list of messages"), "{text}: {error}");
+        }
+        assert!(Conversation::new(&[Turn::new("user", "a")]).is_ok());
     }
 }

@@ -102,8 +102,8 @@ impl Family {
             Self::Flex | Self::LibTorch => "a CPU",
             Self::LibTorchCuda => "an NVIDIA card, its driver, and a LibTorch that was built for CUDA",
             Self::LibTorchMps | Self::Metal => "macOS on Apple's chips",
-            Self::Vulkan => "a Vulkan driver (on Debian without a GPU: `mesa-vulkan-drivers`)",
-            Self::Wgpu => "a driver for Vulkan, Metal or DirectX 12",
+            Self::Vulkan => "a GPU's Vulkan driver",
+            Self::Wgpu => "a driver for Vulkan, Metal or DirectX 12 (on Debian without a GPU: `mesa-vulkan-drivers`)",
             Self::Cuda => "an NVIDIA card and the CUDA toolkit",
             Self::Rocm => "an AMD card and ROCm",
         }
@@ -235,6 +235,18 @@ pub(super) fn is_libtorch(device: &Device) -> bool {
     #[cfg(not(feature = "tch"))]
     let found = false;
     found
+}
+
+/// Whether its numbers lie in memory of its own: every operation has to be sent there, which takes longer than a small one.
+#[must_use]
+#[allow(deprecated, reason = "burn 0.22 marks burn-tch as deprecated; what goes with it is in this file")]
+pub fn is_card(device: &Device) -> bool {
+    let device = device.clone().without_autodiff();
+    #[cfg(feature = "tch")]
+    if device == Device::libtorch() {
+        return false;
+    }
+    device != Device::flex()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ mod self_test;
 
 pub use crew::{Crew, Place};
 pub use device::DeviceName;
-pub use family::Family;
+pub use family::{Family, is_card};
 pub use memory::{MemoryWatch, peak_memory_bytes};
 pub use precision::Precision;
 pub use replicas::Replicas;

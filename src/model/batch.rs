@@ -4,6 +4,8 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use crate::compute::is_card;
+
 /// A prompt and a response, as ids.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair<'a> {
@@ -72,12 +74,13 @@ impl Batch {
                 response_mask[i * r + j] = 1.0;
             }
         }
-        let attention_bias = causal_bias(&real, b, t);
+        let stride = aligned(t, device);
+        let attention_bias = TensorData::new(causal_bias(&real, b, t, stride), [b, 1, t, stride]);
         let int = |data, columns| Tensor::<2, Int>::from_data(TensorData::new(data, [b, columns]), device);
         Self {
             ids: int(ids, t),
             positions: int(positions, t),
-            attention_bias: Tensor::from_data(TensorData::new(attention_bias, [b, 1, t, t]), device),
+            attention_bias: Tensor::<4>::from_data(attention_bias, device).narrow(3, 0, t),
             real,
             response_ids: int(response_ids, r),
             response_mask: Tensor::from_data(TensorData::new(response_mask, [b, r]), device),
@@ -88,12 +91,19 @@ impl Batch {
     }
 }
 
-/// A query sees the real tokens up to itself, and always itself, so that a padded query has something to attend to.
-fn causal_bias(real: &[bool], b: usize, t: usize) -> Vec<f32> {
-    let mut bias = vec![MASKED; b * t * t];
+/// How far apart rows of `columns` numbers begin on `device`: cards read those fastest that begin at multiples of 16 bytes, also in
+/// half the precision.
+pub(super) fn aligned(columns: usize, device: &Device) -> usize {
+    if is_card(device) { columns.next_multiple_of(8) } else { columns }
+}
+
+/// A query sees the real tokens up to itself, and always itself, so that a padded query has something to attend to. Rows begin
+/// every `stride` numbers.
+fn causal_bias(real: &[bool], b: usize, t: usize, stride: usize) -> Vec<f32> {
+    let mut bias = vec![MASKED; b * t * stride];
     for row in 0..b {
         for query in 0..t {
-            let line = &mut bias[(row * t + query) * t..][..t];
+            let line = &mut bias[(row * t + query) * stride..][..t];
             for (key, cell) in line.iter_mut().enumerate().take(query + 1) {
                 if key == query || real[row * t + key] {
                     *cell = 0.0;

@@ -4,6 +4,8 @@
 //! The head decides what the model is: V outputs a language model, one output a value or reward model, two outputs a
 //! token classifier.
 
+use std::sync::Arc;
+
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -11,7 +13,9 @@ use rand_distr::{Distribution, Normal};
 
 use super::adapter::Adapter;
 use super::architecture::{Architecture, Norm, Part, Positions};
+use super::joined::Joined;
 use super::layer::{Cached, Layer, Views, layer_norm};
+use super::position::Rotations;
 use super::{Batch, Config, recompute};
 use crate::compute::fused::{self, matmul, rms_norm};
 use crate::compute::{Place, Precision};
@@ -35,6 +39,16 @@ pub struct Cache {
     pub layers: Vec<(Tensor<4>, Tensor<4>)>,
     /// Columns filled.
     pub columns: usize,
+    /// Of all positions that there is room for, where they are the same for every sequence.
+    rotations: Option<Rotations>,
+    joined: Option<Arc<[Joined]>>,
+}
+
+impl Cache {
+    /// Columns that there is room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.layers.first().map_or(self.columns, |(keys, _)| keys.dims()[2])
+    }
 }
 
 impl Model {
@@ -219,15 +233,23 @@ impl Model {
     /// An empty cache for `rows` rows of at most `capacity` tokens.
     #[must_use]
     pub fn cache(&self, rows: usize, capacity: usize) -> Cache {
+        self.cache_with(rows, capacity, None)
+    }
+
+    /// The same; with `joined`, which is this model's, products are done with that.
+    pub(super) fn cache_with(&self, rows: usize, capacity: usize, joined: Option<Arc<[Joined]>>) -> Cache {
         let shape = [rows, self.config.num_key_value_heads, capacity, self.config.head_dim];
         let zeros = || Tensor::zeros(shape, (&self.device(), self.dtype()));
-        Cache { layers: (0..self.config.num_hidden_layers).map(|_| (zeros(), zeros())).collect(), columns: 0 }
+        let layers = (0..self.config.num_hidden_layers).map(|_| (zeros(), zeros())).collect();
+        let divisor = if joined.is_some() { 1.0 } else { self.config.attention_divisor };
+        let rotations = Rotations::of_all(&self.config, divisor, capacity, &self.device());
+        Cache { layers, columns: 0, rotations, joined }
     }
 
     /// Feeds the next columns of every row, reading and extending the cache; hidden states of the new columns.
     ///
     /// # Shapes
-    /// `ids` and `positions` `[B, n]`, `bias` `[B, 1, n, columns + n]`; result `[B, n, H]`.
+    /// `ids` and `positions` (below the cache's capacity) `[B, n]`, `bias` `[B, 1, n, columns + n]`; result `[B, n, H]`.
     #[must_use]
     pub fn extend(
         &self,
@@ -250,14 +272,21 @@ impl Model {
     ) -> Tensor<3> {
         let ([b, t], config) = (ids.dims(), &self.config);
         let mut x = self.embedded(ids, positions);
-        let views = Views::new(config, positions, bias, &self.device());
+        let rotations = match cache.as_deref().and_then(|cache| cache.rotations.as_ref()) {
+            Some(all) => all.at(positions),
+            None => Rotations::new(config, config.attention_divisor, positions, &self.device()),
+        };
+        let views = Views::new(config, rotations, bias, &self.device());
         if cache.is_none() && recompute::is_recording(self) {
             x = recompute::forward(self, views, x);
         } else {
             let parts = self.parts();
             for layer in self.layers(&parts) {
-                let layers = cache.as_deref_mut();
-                let cached = layers.map(|c| Cached { columns: c.columns, layer: &mut c.layers[layer.index] });
+                let cached = cache.as_deref_mut().map(|cache| Cached {
+                    columns: cache.columns,
+                    layer: &mut cache.layers[layer.index],
+                    joined: cache.joined.as_ref().map(|joined| &joined[layer.index]),
+                });
                 x = layer.run(x, views.of(config, layer.index), cached);
             }
         }

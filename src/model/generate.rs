@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::draw::{Drawn, draw, stream};
 use super::slots::{Row, Slots};
 use super::{Model, bucket};
-use crate::compute::Crew;
 use crate::compute::fused::shares_products;
+use crate::compute::{Crew, is_card};
 
 /// How to draw the next token.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,10 +59,10 @@ pub struct Sampled {
     pub log_probs: Vec<f64>,
 }
 
-/// Rows sampled together; more would fall out of the processor's caches.
+/// Rows sampled together on a processor: more would fall out of its caches.
 const ROWS: usize = 64;
 
-/// Prompts that one thread answers before it takes the next ones.
+/// Prompts that one thread answers before it takes the next ones; a card samples all of them together.
 const PROMPTS: usize = 256;
 
 /// Prompts that are answered by all threads together, if the model has as many bytes as `LARGE`: more than caches hold.
@@ -100,7 +100,9 @@ pub fn sample_until(
     // A large model is read from memory for every token: once for all rows is better than once for each thread's.
     let together =
         prompts.len() <= FEW && model.bytes().iter().sum::<u64>() >= LARGE && shares_products(&model.device());
-    let lists = if together { 1 } else { prompts.len().div_ceil(PROMPTS).max(2.min(prompts.len())) };
+    // A card is given all rows at once; threads share the prompts, but never in lists that depend on how many there are.
+    let least = if together || is_card(&model.device()) { 1 } else { 2.min(prompts.len()) };
+    let lists = prompts.len().div_ceil(PROMPTS).max(least);
     let lists = bucket::runs(indexed, lists, |(_, prompt)| prompt.len());
     let sampled = crew.map_on(
         &lists,
@@ -132,6 +134,7 @@ fn sample_list(
     let mut responses = vec![Sampled::default(); prompts.len()];
     let mut waiting = prompts.iter().enumerate();
     let mut slots = Slots::new(model, stops.pad, sampling.max_new);
+    let most = if is_card(&model.device()) { PROMPTS } else { ROWS };
     // The logits of the rows from `first` on, which have yet to draw.
     let (mut logits, mut first) = (Vec::new(), 0);
     loop {
@@ -152,7 +155,7 @@ fn sample_list(
         if slots.are_sparse() {
             slots.compact();
             first = slots.rows.len();
-            let joining = waiting.by_ref().take(ROWS - first);
+            let joining = waiting.by_ref().take(most - first);
             let joining: Vec<Row> =
                 joining.map(|(index, &(number, prompt))| Row::new(index, stream(seed, number), prompt)).collect();
             if !joining.is_empty() {

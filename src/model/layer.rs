@@ -1,17 +1,19 @@
 //! One layer of a decoder: attention and MLP between norms, in the variations that `architecture` lists.
 
 use burn::tensor::activation::{gelu, gelu_approximate, relu, sigmoid, silu, softmax};
-use burn::tensor::{DType, Device, Int, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 use super::adapter::LayerAdapter;
-use super::architecture::{Activation, Architecture, Block, Part, Positions, Role};
-use super::position::{Rotary, window_bias};
+use super::architecture::{Activation, Architecture, Block, Part, Role};
+use super::joined::Joined;
+use super::position::{Rotary, Rotations, window_bias};
 use crate::compute::fused::{attention, matmul, rms_norm, swiglu};
 
 /// One layer of a cache.
 pub(super) struct Cached<'a> {
     pub(super) columns: usize,
     pub(super) layer: &'a mut (Tensor<4>, Tensor<4>),
+    pub(super) joined: Option<&'a Joined>,
 }
 
 impl Cached<'_> {
@@ -40,14 +42,7 @@ pub(super) struct View {
 }
 
 impl Views {
-    pub(super) fn new(config: &Architecture, positions: &Tensor<2, Int>, bias: &Tensor<4>, device: &Device) -> Self {
-        let rotary = |local: bool| match &config.positions {
-            Positions::Learned(_) => None,
-            Positions::Rotary { global, local: other } => {
-                let rope = other.as_ref().filter(|_| local).unwrap_or(global);
-                Some(Rotary::new(rope, config.attention_divisor, positions, device))
-            }
-        };
+    pub(super) fn new(config: &Architecture, rotations: Rotations, bias: &Tensor<4>, device: &Device) -> Self {
         let [_, _, queries, columns] = bias.dims();
         let local = config.windows.iter().flatten().next().map(|&window| {
             let bias = if window < columns {
@@ -55,9 +50,9 @@ impl Views {
             } else {
                 bias.clone()
             };
-            View { rotary: rotary(true), bias }
+            View { rotary: rotations.local, bias }
         });
-        Self { global: View { rotary: rotary(false), bias: bias.clone() }, local }
+        Self { global: View { rotary: rotations.global, bias: bias.clone() }, local }
     }
 
     pub(super) fn of(&self, config: &Architecture, layer: usize) -> &View {
@@ -76,27 +71,28 @@ pub(super) struct Layer<'a> {
 
 impl Layer<'_> {
     pub(super) fn run(&self, x: Tensor<2>, view: &View, cached: Option<Cached>) -> Tensor<2> {
+        let joined = cached.as_ref().and_then(|cached| cached.joined);
         let normed = self.norm(Role::AttentionNorm, x.clone());
         let attended = self.attention(&normed, view, cached);
         match self.config.block {
             Block::Sequential => {
                 let x = x + attended;
                 let normed = self.norm(Role::MlpNorm, x.clone());
-                x + self.mlp(normed)
+                x + self.mlp(normed, joined)
             }
             Block::Parallel => {
                 let normed = self.norm(Role::MlpNorm, x.clone());
-                x + attended + self.mlp(normed)
+                x + attended + self.mlp(normed, joined)
             }
             Block::Sandwich => {
                 let x = x + self.norm(Role::AfterAttentionNorm, attended);
                 let normed = self.norm(Role::MlpNorm, x.clone());
-                x + self.norm(Role::AfterMlpNorm, self.mlp(normed))
+                x + self.norm(Role::AfterMlpNorm, self.mlp(normed, joined))
             }
         }
     }
 
-    fn weight(&self, part: Part) -> Option<Tensor<2>> {
+    pub(super) fn weight(&self, part: Part) -> Option<Tensor<2>> {
         self.parts.iter().position(|&known| known == part).map(|i| self.weights[i].clone())
     }
 
@@ -125,33 +121,30 @@ impl Layer<'_> {
         }
     }
 
-    fn mlp(&self, x: Tensor<2>) -> Tensor<2> {
+    fn mlp(&self, x: Tensor<2>, joined: Option<&Joined>) -> Tensor<2> {
         let activation = self.config.activation;
-        let inner = if !self.config.gated {
-            activate(self.linear(Role::Up, x), activation)
-        } else if activation == Activation::Silu {
-            swiglu(self.linear(Role::Gate, x.clone()), self.linear(Role::Up, x))
-        } else {
-            activate(self.linear(Role::Gate, x.clone()), activation) * self.linear(Role::Up, x)
+        if !self.config.gated {
+            return self.linear(Role::Down, activate(self.linear(Role::Up, x), activation));
+        }
+        let [gate, up] = match joined.and_then(|joined| joined.gate_and_up(&x)) {
+            Some(both) => both,
+            None => [self.linear(Role::Gate, x.clone()), self.linear(Role::Up, x)],
         };
+        let inner = if activation == Activation::Silu { swiglu(gate, up) } else { activate(gate, activation) * up };
         self.linear(Role::Down, inner)
     }
 
     fn attention(&self, x: &Tensor<2>, view: &View, cached: Option<Cached>) -> Tensor<2> {
-        let (heads, kv_heads, d) =
-            (self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim);
         let [b, _, t, _] = view.bias.dims();
-        let split = |role, n: usize| self.linear(role, x.clone()).reshape([b * t, n, d]);
-        let by_head = |x: Tensor<3>, n: usize| x.reshape([b, t, n, d]).swap_dims(1, 2);
-        let q = self.head_norm(Role::QueryNorm, split(Role::Query, heads));
-        let k = self.head_norm(Role::KeyNorm, split(Role::Key, kv_heads));
-        let (q, k) = match &view.rotary {
-            Some(rotary) => (rotary.queries(q), rotary.keys(k)),
-            None => (q / self.config.attention_divisor, k),
+        let by_head = |x: Tensor<3>| {
+            let [_, heads, d] = x.dims();
+            x.reshape([b, t, heads, d]).swap_dims(1, 2)
         };
-        let q = if self.config.divide_by_layer { q / (self.index as f64 + 1.0) } else { q };
-        let (q, mut k) = (by_head(q, heads), by_head(k, kv_heads));
-        let mut v = by_head(split(Role::Value, kv_heads), kv_heads);
+        let [q, mut k, mut v] = match (cached.as_ref().and_then(|cached| cached.joined), &view.rotary) {
+            (Some(joined), Some(rotary)) => joined.projections(x.clone(), rotary),
+            _ => self.projections(x, view),
+        }
+        .map(by_head);
         if let Some(cached) = cached {
             (k, v) = cached.extend(k, v);
         }
@@ -161,6 +154,21 @@ impl Layer<'_> {
             None => attention(q, k, v, bias),
         };
         self.linear(Role::Output, attended)
+    }
+
+    /// Queries, divided as scores are to be, and keys, both turned, and values, each `[n, heads, d]`.
+    fn projections(&self, x: &Tensor<2>, view: &View) -> [Tensor<3>; 3] {
+        let (heads, kv_heads, d) =
+            (self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim);
+        let split = |role, heads: usize| self.linear(role, x.clone()).reshape([x.dims()[0], heads, d]);
+        let q = self.head_norm(Role::QueryNorm, split(Role::Query, heads));
+        let k = self.head_norm(Role::KeyNorm, split(Role::Key, kv_heads));
+        let (q, k) = match &view.rotary {
+            Some(rotary) => (rotary.queries(q), rotary.keys(k)),
+            None => (q / self.config.attention_divisor, k),
+        };
+        let q = if self.config.divide_by_layer { q / (self.index as f64 + 1.0) } else { q };
+        [q, k, split(Role::Value, kv_heads)]
     }
 
     fn head_norm(&self, role: Role, x: Tensor<3>) -> Tensor<3> {

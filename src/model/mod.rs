@@ -14,6 +14,7 @@ mod draw;
 pub mod flops;
 pub mod generate;
 pub mod gradient;
+mod joined;
 mod layer;
 mod mapped;
 pub mod optim;

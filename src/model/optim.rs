@@ -1,11 +1,13 @@
 //! AdamW, learning-rate schedule and global gradient clipping.
 
+use std::cmp::Reverse;
+
 use burn::tensor::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::compute::Crew;
 use crate::compute::fused::{Adam, adamw, sum_of_squares};
+use crate::compute::{Crew, is_card};
 use crate::units::{Fraction, NonNegative, Positive};
 
 /// An `optimizer` table of the recipe: AdamW [ADAMW] with linear warm-up and linear decay.
@@ -109,7 +111,12 @@ impl AdamW {
     /// Returns the global L2 norm before clipping.
     pub fn update(&mut self, weights: &mut [Tensor<2>], gradients: Vec<Tensor<2>>, rate: f64, crew: &Crew) -> f64 {
         self.step += 1;
-        let norm = root_of_sum(crew.map(&gradients, sum_of_squares));
+        let updates = weights.iter_mut().zip(gradients).zip(&mut self.first).zip(&mut self.second);
+        let updates = updates.map(|(((weight, gradient), first), second)| (Learnt { weight, first, second }, gradient));
+        let mut updates = together(updates.collect());
+        let norm = root_of_sum(crew.map(&updates, |(_, gradient)| sum_of_squares(gradient)));
+        // The largest first, so that no thread is left with it when the others are done.
+        updates.sort_by_key(|(_, gradient)| Reverse(gradient.dims().iter().product::<usize>()));
         let clip = (self.config.max_grad_norm.get() / (norm + 1e-6)).min(1.0);
         let (b1, b2) = (self.config.beta1.get(), self.config.beta2.get());
         let adam = Adam {
@@ -122,13 +129,67 @@ impl AdamW {
             epsilon: self.config.epsilon.get(),
             keep: 1.0 - rate * self.config.weight_decay.get(),
         };
-        let weights = weights.iter_mut().zip(gradients).zip(&mut self.first).zip(&mut self.second);
-        let mut weights: Vec<_> = weights.map(|(((w, g), m), v)| (w, g, m, v)).collect();
-        // The largest first, so that no thread is left with it when the others are done.
-        weights.sort_by_key(|(w, ..)| std::cmp::Reverse(w.dims().iter().product::<usize>()));
-        crew.map(weights, |(w, g, m, v)| [*w, *m, *v] = adamw(w.extract(), g, m.extract(), v.extract(), adam));
+        crew.map(updates, |(mut learnt, gradient)| {
+            let shapes: Vec<[usize; 2]> = learnt.iter().map(|learnt| learnt.weight.dims()).collect();
+            let weight = joined(learnt.iter_mut().map(|learnt| learnt.weight.extract()));
+            let first = joined(learnt.iter_mut().map(|learnt| learnt.first.extract()));
+            let second = joined(learnt.iter_mut().map(|learnt| learnt.second.extract()));
+            let [weights, firsts, seconds] =
+                adamw(weight, gradient, first, second, adam).map(|joined| parted(joined, &shapes));
+            for (((learnt, weight), first), second) in learnt.into_iter().zip(weights).zip(firsts).zip(seconds) {
+                (*learnt.weight, *learnt.first, *learnt.second) = (weight, first, second);
+            }
+        });
         norm
     }
+}
+
+/// A weight and its moments.
+struct Learnt<'a> {
+    weight: &'a mut Tensor<2>,
+    first: &'a mut Tensor<2>,
+    second: &'a mut Tensor<2>,
+}
+
+/// Weights of fewer numbers are updated as one on a card: to launch an operation costs more there than work on so few.
+const FEW: usize = 1 << 20;
+
+/// What is updated as one, with its gradient.
+fn together(updates: Vec<(Learnt, Tensor<2>)>) -> Vec<(Vec<Learnt>, Tensor<2>)> {
+    let size = |gradient: &Tensor<2>| gradient.dims().iter().product::<usize>();
+    let (few, many): (Vec<_>, Vec<_>) =
+        updates.into_iter().partition(|(_, gradient)| is_card(&gradient.device()) && size(gradient) < FEW);
+    let mut groups: Vec<_> = many.into_iter().map(|(learnt, gradient)| (vec![learnt], gradient)).collect();
+    if !few.is_empty() {
+        let (learnt, gradients): (Vec<_>, Vec<_>) = few.into_iter().unzip();
+        groups.push((learnt, joined(gradients.into_iter())));
+    }
+    groups
+}
+
+/// Tensors in one row, one after another; a single one stays what it is.
+fn joined(mut tensors: impl ExactSizeIterator<Item = Tensor<2>>) -> Tensor<2> {
+    if tensors.len() == 1 {
+        return tensors.next().expect("one tensor");
+    }
+    let row = |tensor: Tensor<2>| tensor.reshape([1, -1]);
+    Tensor::cat(tensors.map(row).collect(), 1)
+}
+
+/// What [`joined`] was given.
+fn parted(joined: Tensor<2>, shapes: &[[usize; 2]]) -> Vec<Tensor<2>> {
+    if let [_] = shapes {
+        return vec![joined];
+    }
+    let starts = shapes.iter().scan(0, |next, [rows, columns]| {
+        let start = *next;
+        *next += rows * columns;
+        Some(start)
+    });
+    starts
+        .zip(shapes)
+        .map(|(start, &shape)| joined.clone().narrow(1, start, shape[0] * shape[1]).reshape(shape))
+        .collect()
 }
 
 /// L2 norm over all gradients together.
@@ -213,6 +274,21 @@ mod tests {
             }
             assert!(!seen.contains(&found), "{changes} changes nothing");
             seen.push(found);
+        }
+    }
+
+    #[test]
+    fn what_is_joined_comes_apart_again() {
+        let device = burn::tensor::Device::flex();
+        let tensor = |shape: [usize; 2], first: f32| {
+            let numbers = (0..shape[0] * shape[1]).map(|i| first + i as f32).collect();
+            Tensor::<2>::from_data(TensorData::new::<f32, _>(numbers, shape), &device)
+        };
+        for shapes in [&[[2, 3]][..], &[[2, 3], [1, 4], [5, 1]]] {
+            let tensors: Vec<Tensor<2>> = shapes.iter().zip([0.0, 100.0, 200.0]).map(|(&s, n)| tensor(s, n)).collect();
+            let apart = parted(joined(tensors.iter().cloned()), shapes);
+            let numbers = |tensors: &[Tensor<2>]| tensors.iter().map(|x| x.to_data()).collect::<Vec<_>>();
+            assert_eq!(numbers(&apart), numbers(&tensors));
         }
     }
 

@@ -6,7 +6,44 @@ use super::architecture::{Architecture, Positions, Rope, Scaling};
 use super::batch::MASKED;
 use crate::compute::fused::rotate;
 
+/// The rotations of layers that see everything, and of those with a window, if a model has such.
+#[derive(Clone, Debug)]
+pub(super) struct Rotations {
+    pub(super) global: Option<Rotary>,
+    pub(super) local: Option<Rotary>,
+}
+
+impl Rotations {
+    /// Those of tokens at `positions`, `[B, T]`, which also divide queries.
+    pub(super) fn new(config: &Architecture, divisor: f64, positions: &Tensor<2, Int>, device: &Device) -> Self {
+        let Positions::Rotary { global, local } = &config.positions else { return Self { global: None, local: None } };
+        let rotary = |rope| Rotary::new(rope, divisor, positions, device);
+        let has_windows = config.windows.iter().any(Option::is_some);
+        Self { global: Some(rotary(global)), local: has_windows.then(|| rotary(local.as_ref().unwrap_or(global))) }
+    }
+
+    /// Those of all positions below `count`, to be picked from; none where they depend on the length of a sequence.
+    pub(super) fn of_all(config: &Architecture, divisor: f64, count: usize, device: &Device) -> Option<Self> {
+        if let Positions::Rotary { global, local } = &config.positions
+            && [Some(global), local.as_ref()].into_iter().flatten().any(|rope| depends_on_length(&rope.scaling))
+        {
+            return None;
+        }
+        let positions = (0..count).map(|i| i64::try_from(i).unwrap_or(i64::MAX)).collect::<Vec<_>>();
+        let positions = Tensor::from_data(TensorData::new(positions, [1, count]), device);
+        Some(Self::new(config, divisor, &positions, device))
+    }
+
+    /// Of [`Self::of_all`] those at `positions`, `[B, T]`.
+    pub(super) fn at(&self, positions: &Tensor<2, Int>) -> Self {
+        let positions = positions.clone().reshape([-1]);
+        let at = |rotary: &Option<Rotary>| rotary.as_ref().map(|rotary| rotary.at(&positions));
+        Self { global: at(&self.global), local: at(&self.local) }
+    }
+}
+
 /// Cosines and sines of a rotary position embedding [ROPE], each `[B * T, 1, dims]`.
+#[derive(Clone, Debug)]
 pub(super) struct Rotary {
     keys: [Tensor<3>; 2],
     /// Divided as scores are to be, so that the (large) scores need not be.
@@ -15,7 +52,7 @@ pub(super) struct Rotary {
 }
 
 impl Rotary {
-    pub(super) fn new(rope: &Rope, divisor: f64, positions: &Tensor<2, Int>, device: &Device) -> Self {
+    fn new(rope: &Rope, divisor: f64, positions: &Tensor<2, Int>, device: &Device) -> Self {
         let [b, t] = positions.dims();
         let d = rope.dims;
         let angles = if depends_on_length(&rope.scaling) {
@@ -30,8 +67,15 @@ impl Rotary {
         let keys = [angles.clone().cos(), angles.sin()];
         let factor = rope.attention_factor;
         let keys = if factor.to_bits() == 1_f64.to_bits() { keys } else { keys.map(|x| x * factor) };
-        let queries = keys.clone().map(|x| x / divisor);
+        let queries = if undivided(divisor) { keys.clone() } else { keys.clone().map(|x| x / divisor) };
         Self { keys, queries, divisor }
+    }
+
+    fn at(&self, rows: &Tensor<1, Int>) -> Self {
+        let pick = |x: &Tensor<3>| x.clone().select(0, rows.clone());
+        let keys = self.keys.each_ref().map(pick);
+        let queries = if undivided(self.divisor) { keys.clone() } else { self.queries.each_ref().map(pick) };
+        Self { keys, queries, ..*self }
     }
 
     /// Turns keys `[n, heads, d]`.
@@ -43,6 +87,10 @@ impl Rotary {
     pub(super) fn queries(&self, x: Tensor<3>) -> Tensor<3> {
         turn(x, &self.queries, |rest| rest / self.divisor)
     }
+}
+
+const fn undivided(divisor: f64) -> bool {
+    divisor.to_bits() == 1_f64.to_bits()
 }
 
 /// Turns the first dimensions of every head; the others become `rest` of themselves.
@@ -71,7 +119,8 @@ impl Architecture {
     }
 }
 
-/// Radians a position of every dimension of a sequence of `length` tokens, both halves alike.
+/// Radians a position of every dimension of a sequence of `length` tokens: both halves alike but for the sign, which is that of
+/// the sines.
 fn frequencies(rope: &Rope, length: usize) -> Vec<f32> {
     let half = rope.dims / 2;
     let theta = match rope.scaling {
@@ -79,7 +128,8 @@ fn frequencies(rope: &Rope, length: usize) -> Vec<f32> {
         _ => rope.theta,
     };
     let frequency = |i: usize| theta.powf(-((i % half) as f64) / half as f64);
-    (0..rope.dims).map(|i| scaled(frequency(i), i % half, &rope.scaling, length) as f32).collect()
+    let sign = |i: usize| if i < half { -1.0 } else { 1.0 };
+    (0..rope.dims).map(|i| (sign(i) * scaled(frequency(i), i % half, &rope.scaling, length)) as f32).collect()
 }
 
 fn scaled(frequency: f64, dimension: usize, scaling: &Scaling, length: usize) -> f64 {

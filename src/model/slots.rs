@@ -2,13 +2,17 @@
 //!
 //! All rows fill the cache up to the same column, each from a first column of its own.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 
-use super::batch::cached_bias;
+use super::batch::{aligned, cached_bias};
 use super::decoder::Cache;
+use super::joined::Joined;
 use super::weights::host;
 use super::{Batch, Model, Pair};
+use crate::compute::is_card;
 
 /// A row that has been given a prompt.
 pub(super) struct Row {
@@ -40,11 +44,17 @@ pub(super) struct Slots<'a> {
     pub(super) rows: Vec<Row>,
     /// None while there are no rows.
     cache: Option<Cache>,
+    /// None until it is needed for these rows in these columns.
+    sent_bias: Option<Tensor<4>>,
+    /// Where it pays.
+    joined: Option<Arc<[Joined]>>,
 }
 
 impl<'a> Slots<'a> {
     pub(super) fn new(model: &'a Model, pad: u32, max_new: usize) -> Self {
-        Self { model, device: model.device(), pad, max_new, rows: Vec::new(), cache: None }
+        let device = model.device();
+        let joined = if is_card(&device) { model.joined() } else { None };
+        Self { model, device, pad, max_new, rows: Vec::new(), cache: None, sent_bias: None, joined }
     }
 
     /// Whether so many rows have ended that taking them out is worth a copy of the cache.
@@ -56,6 +66,7 @@ impl<'a> Slots<'a> {
     pub(super) fn compact(&mut self) {
         let live: Vec<usize> = (0..self.rows.len()).filter(|&i| self.rows[i].live).collect();
         self.rows.retain(|row| row.live);
+        self.sent_bias = None;
         if self.rows.is_empty() {
             self.cache = None;
         } else if let Some(cache) = &mut self.cache {
@@ -81,6 +92,7 @@ impl<'a> Slots<'a> {
             pick(&mut read, &prompt_of, &self.device);
             host(&logits.select(0, indices(&prompt_of, &self.device)))
         };
+        self.sent_bias = None;
         for row in &mut newcomers {
             row.start = read.columns - row.ids.len();
         }
@@ -92,12 +104,16 @@ impl<'a> Slots<'a> {
         logits
     }
 
+    fn cache(&self, rows: usize, capacity: usize) -> Cache {
+        self.model.cache_with(rows, capacity, self.joined.clone())
+    }
+
     /// Feeds whole rows: a cache with room for the tokens to come, and the next logits, `[B, 1, vocabulary]`.
     fn read(&self, rows: &[&[u32]]) -> (Cache, Tensor<3>) {
         let rows: Vec<Pair> = rows.iter().map(|prompt| Pair { prompt, response: &[] }).collect();
         let batch = Batch::new(&rows, self.pad, &self.device);
         let columns = batch.prompt_columns;
-        let mut cache = self.model.cache(rows.len(), columns + self.max_new);
+        let mut cache = self.cache(rows.len(), columns + self.max_new);
         let hidden = self.model.extend(&batch.ids, &batch.positions, &batch.attention_bias, &mut cache);
         (cache, self.model.project(hidden.narrow(1, columns - 1, 1)))
     }
@@ -108,7 +124,7 @@ impl<'a> Slots<'a> {
         let unused = self.rows.iter().map(|row| row.start).min().unwrap_or(0);
         let used = here.columns - unused;
         let columns = used.max(new.columns);
-        let mut cache = self.model.cache(self.rows.len() + newcomers.len(), columns + self.max_new);
+        let mut cache = self.cache(self.rows.len() + newcomers.len(), columns + self.max_new);
         cache.columns = columns;
         let placed = |room: &mut Tensor<4>, here: &Tensor<4>, new: &Tensor<4>, new_columns: usize| {
             let ([b, heads, _, d], [all, ..]) = (here.dims(), room.dims());
@@ -136,16 +152,28 @@ impl<'a> Slots<'a> {
         if self.rows.iter().any(|row| row.live && switch.is_some_and(|after| row.ids.len() == after + 1)) {
             return self.read_again();
         }
-        let shape = [self.rows.len(), 1];
-        let column = |values: Vec<i64>| Tensor::<2, Int>::from_data(TensorData::new(values, shape), &self.device);
-        let ids = column(self.rows.iter().map(|row| row.ids.last().map_or(0, |&id| i64::from(id))).collect());
-        let position = |row: &Row| i64::try_from(row.ids.len() - 1).unwrap_or(i64::MAX);
-        let positions = column(self.rows.iter().map(position).collect());
+        let ids = self.rows.iter().map(|row| row.ids.last().map_or(0, |&id| i64::from(id)));
+        let positions = self.rows.iter().map(|row| i64::try_from(row.ids.len() - 1).unwrap_or(i64::MAX));
+        // Sent to the device as one.
+        let rows = TensorData::new(ids.chain(positions).collect(), [2, self.rows.len()]);
+        let rows = Tensor::<2, Int>::from_data(rows, &self.device);
+        let [ids, positions] = [0, 1].map(|i| rows.clone().narrow(0, i, 1).reshape([-1, 1]));
+        let bias = self.bias();
         let cache = self.cache.as_mut().expect("rows have a cache");
-        let starts: Vec<usize> = self.rows.iter().map(|row| row.start).collect();
-        let bias = cached_bias(&starts, cache.columns + 1, &self.device);
         let hidden = self.model.extend(&ids, &positions, &bias, cache);
         host(&self.model.project(hidden))
+    }
+
+    /// What each row sees of the columns so far and of the next one. A card is sent the bias of all columns, once for the same rows.
+    fn bias(&mut self) -> Tensor<4> {
+        let cache = self.cache.as_ref().expect("rows have a cache");
+        let starts: Vec<usize> = self.rows.iter().map(|row| row.start).collect();
+        let columns = cache.columns + 1;
+        if !is_card(&self.device) {
+            return cached_bias(&starts, columns, &self.device);
+        }
+        let all = || cached_bias(&starts, aligned(cache.capacity(), &self.device), &self.device);
+        self.sent_bias.get_or_insert_with(all).clone().narrow(3, 0, columns)
     }
 
     /// As [`Slots::advance`], where all wavelengths of a row change with its newest token: what is cached of the tokens before
@@ -153,6 +181,7 @@ impl<'a> Slots<'a> {
     fn read_again(&mut self) -> Vec<f32> {
         let rows: Vec<&[u32]> = self.rows.iter().map(|row| row.ids.as_slice()).collect();
         let (cache, logits) = self.read(&rows);
+        self.sent_bias = None;
         for row in &mut self.rows {
             row.start = cache.columns - row.ids.len();
         }

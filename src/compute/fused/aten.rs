@@ -22,23 +22,24 @@ fn over(x: Native, f: impl FnOnce(&mut Tensor)) -> Native {
     x
 }
 
-/// `1 / sqrt(mean(x^2) + eps)` of every row, `[n, 1]`.
-fn scales(x: &Tensor, eps: f32) -> Tensor {
-    let mut scales = (x * x).mean_dim([1_i64].as_slice(), true, None);
-    scales.g_add_scalar_(f64::from(eps)).rsqrt_()
+/// `x / sqrt(mean(x^2) + eps)` of every row, and of each the factor, `[n, 1]`.
+fn normed(x: &Tensor, weight: Option<&Tensor>, eps: f32) -> (Tensor, Tensor) {
+    let width = x.size()[1];
+    x.internal_fused_rms_norm(width, weight.map(|weight| weight.reshape([width])).as_ref(), f64::from(eps))
 }
 
 pub fn rms_norm(x: &Native, weight: &Native, eps: f32) -> Native {
-    let wide = wide(&x.tensor);
-    let mut out = &wide * scales(&wide, eps);
-    Native::new(out.g_mul_(&weight.tensor).to_kind(x.tensor.kind()))
+    if x.tensor.kind() == weight.tensor.kind() {
+        return Native::new(normed(&x.tensor, Some(&weight.tensor), eps).0);
+    }
+    let (out, _) = normed(&wide(&x.tensor), Some(&wide(&weight.tensor)), eps);
+    Native::new(out.to_kind(x.tensor.kind()))
 }
 
 /// With `s` the scale, `y = x s` and `h = g w`: `dx = s (h - y mean(h y))` and `dw = sum(g y)` over the rows.
 pub fn rms_norm_backward(x: &Native, weight: &Native, eps: f32, grad: &Native) -> (Native, Native) {
     let ([x_wide, grad], kinds) = ([x, grad].map(|x| wide(&x.tensor)), [x, weight].map(|x| x.tensor.kind()));
-    let scales = scales(&x_wide, eps);
-    let mut normed = x_wide * &scales;
+    let (mut normed, scales) = normed(&x_wide, None, eps);
     let dw = (&grad * &normed).sum_dim_intlist([0_i64].as_slice(), true, None);
     let mut dx = grad * &weight.tensor;
     let mean = (&dx * &normed).mean_dim([1_i64].as_slice(), true, None);
@@ -63,12 +64,10 @@ pub fn swiglu_backward(gate: &Native, up: &Native, grad: Native) -> (Native, Nat
 
 pub fn rotate(x: &Native, cos: &Native, sin: &Native, sign: f32) -> Native {
     let (kind, x) = (x.tensor.kind(), wide(&x.tensor));
+    let mut out = &x * &cos.tensor;
     let half = x.size()[2] / 2;
-    let sin = sin.tensor.narrow(2, 0, half) * f64::from(sign);
-    let (a, b) = (x.narrow(2, 0, half), x.narrow(2, half, half));
-    let out = &x * &cos.tensor;
-    let _ = out.narrow(2, 0, half).addcmul_(&b, &sin.neg());
-    let _ = out.narrow(2, half, half).addcmul_(&a, &sin);
+    let swapped = Tensor::cat(&[x.narrow(2, half, half), x.narrow(2, 0, half)], 2);
+    let _ = if sign < 0.0 { out.g_sub_(&(swapped * &sin.tensor)) } else { out.addcmul_(&swapped, &sin.tensor) };
     Native::new(out.to_kind(kind))
 }
 
@@ -95,26 +94,94 @@ fn gathered(grad: Tensor, kv_heads: i64) -> Tensor {
     grad.reshape([b, kv_heads, heads / kv_heads, columns, d]).sum_dim_intlist([2_i64].as_slice(), false, None)
 }
 
-/// The result, and the weights of the softmax, `[B, heads, t, T]`.
+/// The result, and what the backward pass wants to know of the softmax: on an NVIDIA card the logarithm of every row's sum,
+/// `[B, heads, rows]`; elsewhere its weights, `[B, heads, t, T]`.
 pub fn attention([q, k, v]: [&Native; 3], bias: &Native) -> (Native, Native) {
     let [b, heads, t, d] = dims(&q.tensor);
+    let (k, v) = (repeated(&k.tensor, heads), repeated(&v.tensor, heads));
+    if let Some(bias) = fitting(&q.tensor, &bias.tensor) {
+        let (out, sums, ..) = Tensor::internal_scaled_dot_product_efficient_attention(
+            &q.tensor,
+            &k,
+            &v,
+            Some(&bias),
+            true,
+            0.0,
+            false,
+            1.0,
+        );
+        return (Native::new(out.transpose(1, 2).reshape([b * t, heads * d])), Native::new(sums));
+    }
     let kind = q.tensor.kind();
-    let mut scores = wide(&q.tensor.matmul(&repeated(&k.tensor, heads).transpose(2, 3)));
+    let mut scores = wide(&q.tensor.matmul(&k.transpose(2, 3)));
     let p = scores.g_add_(&bias.tensor).softmax(-1, None).to_kind(kind);
-    let out = p.matmul(&repeated(&v.tensor, heads)).transpose(1, 2).reshape([b * t, heads * d]);
+    let out = p.matmul(&v).transpose(1, 2).reshape([b * t, heads * d]);
     (Native::new(out), Native::new(p))
 }
 
+/// The bias as LibTorch's attention in one kernel wants it, where there is that kernel: for all heads, and with rows that begin at
+/// multiples of 16 bytes.
+fn fitting(q: &Tensor, bias: &Tensor) -> Option<Tensor> {
+    let [b, heads, t, d] = dims(q);
+    if !q.device().is_cuda() || d % ALIGNED != 0 {
+        return None;
+    }
+    let [.., columns] = dims(bias);
+    let bias = bias.to_kind(q.kind());
+    let aligned = bias.stride()[..3].iter().all(|stride| stride % ALIGNED == 0);
+    let bias = if aligned {
+        bias
+    } else {
+        bias.constant_pad_nd([
+            0,
+            columns.cast_unsigned().next_multiple_of(ALIGNED.cast_unsigned()).cast_signed() - columns,
+        ])
+        .narrow(3, 0, columns)
+    };
+    Some(bias.expand([b, heads, t, columns], false))
+}
+
+/// Numbers that fill 16 bytes, in the shortest format.
+const ALIGNED: i64 = 8;
+
 pub fn attention_backward(attention: &Attended<LibTorch>, grad: &Native) -> [Native; 3] {
-    let Attended { q, k, v, kept, .. } = attention;
+    let Attended { q, k, v, bias, out, kept } = attention;
     let ([b, heads, t, d], kv_heads, kind) = (dims(&q.tensor), dims(&k.tensor)[1], q.tensor.kind());
-    let grad = grad.tensor.reshape([b, t, heads, d]).transpose(1, 2);
-    let dv = kept.tensor.transpose(2, 3).matmul(&grad);
-    let dp = grad.matmul(&repeated(&v.tensor, heads).transpose(2, 3));
-    let dscores =
-        Tensor::internal_softmax_backward_data(&wide(&dp), &wide(&kept.tensor), -1, Kind::Float).to_kind(kind);
-    let dq = dscores.matmul(&repeated(&k.tensor, heads));
-    let dk = dscores.transpose(2, 3).matmul(&q.tensor);
+    let grad = grad.tensor.reshape([b, t, heads, d]);
+    let (k, v) = (repeated(&k.tensor, heads), repeated(&v.tensor, heads));
+    let [dq, dk, dv] = if let Some(bias) = fitting(&q.tensor, &bias.tensor) {
+        let [q, k, v] = [&q.tensor, &k, &v].map(|x| x.transpose(1, 2));
+        let undrawn = Tensor::zeros([1], (Kind::Int64, tch::Device::Cpu));
+        let (dq, dk, dv, _) = Tensor::internal_efficient_attention_backward(
+            &grad,
+            &q,
+            &k,
+            &v,
+            Some(&bias),
+            &out.tensor.reshape([b, t, heads, d]),
+            None,
+            None,
+            t,
+            k.size()[1],
+            &kept.tensor,
+            0.0,
+            &undrawn,
+            &undrawn,
+            0,
+            false,
+            1.0,
+            1,
+            None,
+            false,
+        );
+        [dq, dk, dv].map(|x| x.transpose(1, 2))
+    } else {
+        let grad = grad.transpose(1, 2);
+        let dv = kept.tensor.transpose(2, 3).matmul(&grad);
+        let dp = wide(&grad.matmul(&v.transpose(2, 3)));
+        let dscores = Tensor::internal_softmax_backward_data(&dp, &wide(&kept.tensor), -1, Kind::Float).to_kind(kind);
+        [dscores.matmul(&k), dscores.transpose(2, 3).matmul(&q.tensor), dv]
+    };
     [dq, gathered(dk, kv_heads), gathered(dv, kv_heads)].map(Native::new)
 }
 
@@ -191,7 +258,7 @@ mod tests {
 
         let heads = random(&[5, 3, 8]);
         let angles = Tensor::randn([5, 1, 4], (Kind::Float, tch::Device::Cpu));
-        let angles = Tensor::cat(&[&angles, &angles], 2);
+        let angles = Tensor::cat(&[&angles.neg(), &angles], 2);
         let (cos, sin) = (Native::new(angles.cos()), Native::new(angles.sin()));
         for sign in [1.0, -1.0] {
             let kernel = LibTorch::rotate(heads.clone(), cos.clone(), sin.clone(), sign);

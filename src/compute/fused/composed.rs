@@ -17,7 +17,7 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
 pub fn rotate(x: Tensor<3>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<3> {
     let half = x.dims()[2] / 2;
     let (a, b) = (x.clone().narrow(2, 0, half), x.clone().narrow(2, half, half));
-    x * cos + Tensor::cat(vec![b.neg(), a], 2) * sin
+    x * cos + Tensor::cat(vec![b, a], 2) * sin
 }
 
 pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Tensor<4>) -> Tensor<2> {

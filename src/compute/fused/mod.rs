@@ -112,10 +112,11 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     composed::swiglu(gate, up)
 }
 
-/// Rotary position embedding [ROPE]: `x cos + rotate_half(x) sin`.
+/// Rotary position embedding [ROPE]: `x cos + swapped(x) sin`, where the halves of every head have changed places.
 ///
 /// # Shapes
-/// `x` `[n, heads, d]`, `cos` and `sin` `[n, 1, d]` whose halves are equal; result as `x`.
+/// `x` `[n, heads, d]`, `cos` and `sin` `[n, 1, d]`: the halves of `cos` are equal, those of `sin` of opposite signs, so that the
+/// first is subtracted; result as `x`.
 #[must_use]
 pub fn rotate(x: Tensor<3>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<3> {
     if has_kernels(&x) {
@@ -320,7 +321,7 @@ mod tests {
     #[test]
     fn rotations_agree_on_tensors_that_are_views() {
         let angles = random([6, 1, 4]);
-        let angles = Tensor::cat(vec![angles.clone(), angles], 2);
+        let angles = Tensor::cat(vec![angles.clone().neg(), angles], 2);
         let (cos, sin) = (angles.clone().cos(), angles.sin());
         // Heads and rows swapped: the numbers do not stand in order.
         let inputs = [random([3, 6, 8])];

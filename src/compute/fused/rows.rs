@@ -135,13 +135,14 @@ pub fn swiglu_backward(gate: &[f32], up: &[f32], grad: &mut [f32], dgate: &mut [
 
 /// Rotates the pairs `(x_i, x_{i + d/2})` of every head by its row's angles, in place; `sign` -1 turns back.
 ///
-/// `x` is rows of heads of `d` numbers, `cos` and `sin` rows of `d` numbers of which the first half is read.
+/// `x` is rows of heads of `d` numbers, `cos` and `sin` rows of `d` numbers of which the second half is read.
 pub fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32], heads: usize, d: usize, sign: f32) {
     Arch::new().dispatch(
         #[inline(always)]
         || {
             let rows = x.chunks_exact_mut(heads * d).zip(cos.chunks_exact(d).zip(sin.chunks_exact(d)));
             for (row, (cos, sin)) in rows {
+                let (cos, sin) = (&cos[d / 2..], &sin[d / 2..]);
                 for head in row.chunks_exact_mut(d) {
                     let (a, b) = head.split_at_mut(d / 2);
                     for (((a, b), &cos), &sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {

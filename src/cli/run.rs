@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
+use super::devices::refuse_broken;
 use super::output::{self, Failure, note};
 use super::rooms::{self, Planned};
 use super::{RecipeArgs, StoreArgs, interrupt, queue};
@@ -132,6 +133,8 @@ pub(super) fn complete(
     out: Option<&Path>,
     mlflow: Option<&Path>,
 ) -> Result<(), Failure> {
+    let devices = experiment.points.first().map(|point| point.recipe.devices()).unwrap_or_default();
+    refuse_broken(&devices)?;
     let out = out.map_or_else(|| Path::new("reports").join(&experiment.name), Path::to_owned);
     let log = out.join("events.jsonl");
     let log =

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 use super::Model;
 use super::architecture::{Architecture, Positions, Role};
@@ -33,7 +33,7 @@ struct Linear {
 
 impl Model {
     /// The joined matrices of every layer; none where layers differ from the plain scheme: adapters, norms of heads, rotations of
-    /// a part of a head, or large matrices.
+    /// a part of a head, large matrices.
     pub(super) fn joined(&self) -> Option<Arc<[Joined]>> {
         let parts = self.parts();
         self.layers(&parts).map(|layer| Joined::of(&layer)).collect()
@@ -46,7 +46,9 @@ impl Joined {
         let Positions::Rotary { global, local } = &layer.config.positions else { return None };
         let whole = [Some(global), local.as_ref()].into_iter().flatten().all(|rope| rope.dims == head_dim);
         let plain = layer.adapter.is_none() && layer.weight((Role::QueryNorm, false)).is_none();
-        if !whole || !plain || layer.config.divide_by_layer {
+        // In 16 bits queries would be rounded once more than in training, but by a power of two.
+        let exact = layer.own(Role::Query).dtype() == DType::F32 || attention_divisor.log2().fract() == 0.0;
+        if !whole || !plain || !exact || layer.config.divide_by_layer {
             return None;
         }
         let gate_up = || Linear::of(layer, &[(Role::Gate, None), (Role::Up, None)]);

@@ -96,7 +96,7 @@ impl Layer<'_> {
         self.parts.iter().position(|&known| known == part).map(|i| self.weights[i].clone())
     }
 
-    fn own(&self, role: Role) -> Tensor<2> {
+    pub(super) fn own(&self, role: Role) -> Tensor<2> {
         self.weight((role, false)).expect("the architecture lists what its layers use")
     }
 

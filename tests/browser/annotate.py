@@ -77,6 +77,11 @@ def pair(i, rejected=None):
             "rejected": rejected or f"ugh , item {i} is cheap and far from the river ."}
 
 
+# Milliseconds that a busy machine is given: what happens is tested here, not how soon.
+PATIENCE = 120_000
+expect.set_options(timeout=PATIENCE)
+
+
 class Browser:
     """Chromium, with a page for each annotator. Fails on errors of a page and on requests to elsewhere."""
 
@@ -87,7 +92,7 @@ class Browser:
     def page(self, address, name=None, **options):
         context = self.browser.new_context(viewport={"width": 1280, "height": 900}, **options)
         page = context.new_page()
-        page.set_default_timeout(15000)
+        page.set_default_timeout(PATIENCE)
         page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
         page.on("dialog", lambda dialog: (self.problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         page.on("console", lambda said: said.type == "error" and "Failed to load resource" not in said.text and self.problems.append(said.text))

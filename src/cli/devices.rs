@@ -44,9 +44,11 @@ pub(super) fn devices(args: &DevicesArgs) -> Result<(), Failure> {
     output::data(&format!("{}\n`auto` is `{auto}` here", output::table(&["device", "usable", "self-test"], &rows)))
 }
 
-/// Refuses devices whose driver fails the self-test, where drivers are known to: those that are software among them crash.
+/// Refuses devices that are here and whose driver fails the self-test, where drivers are known to: those that are software among
+/// them crash. What is not here may not be needed, as where all results are in the store.
 pub(super) fn refuse_broken(devices: &[DeviceName]) -> Result<(), Failure> {
-    for &name in devices.iter().filter(|name| matches!(name.family(), Family::Vulkan | Family::Wgpu)) {
+    let known = |name: &&DeviceName| matches!(name.family(), Family::Vulkan | Family::Wgpu) && is_here(name.family());
+    for &name in devices.iter().filter(known) {
         tested(name).map_err(|why| Failure::usage(format!("device `{name}` cannot be used: {why}")))?;
     }
     Ok(())
@@ -61,10 +63,7 @@ fn all_of(family: Family) -> Vec<DeviceName> {
 /// takes its process along.
 fn tested(name: DeviceName) -> Result<f64, String> {
     let family = name.family();
-    if matches!(family, Family::Flex | Family::LibTorch)
-        || family.count().is_ok_and(|count| count == 0)
-        || !family.is_built()
-    {
+    if matches!(family, Family::Flex | Family::LibTorch) || !is_here(family) {
         return tested_here(name);
     }
     let program = env::current_exe().map_err(|error| error.to_string())?;
@@ -76,6 +75,10 @@ fn tested(name: DeviceName) -> Result<f64, String> {
     let document: Value = serde_json::from_slice(&said.stdout).map_err(|error| error.to_string())?;
     let found = &document["devices"][0];
     found["self_test_error"].as_f64().ok_or_else(|| found["reason"].as_str().unwrap_or("no answer").to_owned())
+}
+
+fn is_here(family: Family) -> bool {
+    family.count().is_ok_and(|count| count > 0)
 }
 
 fn tested_here(name: DeviceName) -> Result<f64, String> {

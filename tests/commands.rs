@@ -323,6 +323,7 @@ fn the_benchmark_reports_every_part() {
     assert_eq!(text(&output.stdout).lines().count(), 1);
     for (part, tokens) in [("sft", 32), ("rm", 64), ("logprob", 32), ("gen", 20), ("ppo", 20)] {
         let numbers_of = &report["parts"][part];
+        assert!(numbers_of["flops"].as_f64().unwrap() > 0.0, "{part}");
         assert_eq!(numbers_of["tokens"], tokens, "{part}");
         let all = numbers(&numbers_of["all_s"]);
         assert_eq!(all.len(), 2, "{part}");
@@ -337,6 +338,9 @@ fn the_benchmark_reports_every_part() {
         assert!(phases.contains_key(phase), "{phase}");
     }
     let checks = &report["parts"];
+    // Twice 640 for the layer's matrices and 24 for norms, 2 * 2 * 8 columns * 8 for attention; 2 * 8 * 12 for the head.
+    assert_eq!(checks["logprob"]["flops"], 32.0 * f64::from(2 * (640 + 24) + 2 * 2 * 8 * 8 + 2 * 8 * 12));
+    assert_eq!(checks["sft"]["flops"], 3.0 * checks["logprob"]["flops"].as_f64().unwrap());
     // Small random weights make every id about equally likely, and no response better than another.
     assert!((checks["logprob"]["checks"]["mean_logprob"].as_f64().unwrap() + 12_f64.ln()).abs() < 0.05);
     assert!((checks["sft"]["checks"]["first_loss"].as_f64().unwrap() - 12_f64.ln()).abs() < 0.05);
@@ -350,6 +354,10 @@ fn the_benchmark_does_the_parts_asked_for_and_refuses_what_does_not_divide() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let parts: Vec<_> = report["parts"].as_object().unwrap().keys().collect();
     assert_eq!(parts, ["gen", "sft"]);
+    let output = command(dir, &[&BENCH[..], &["--parts", "matmul", "--threads", "1", "--json"]].concat());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // Eight products of 1024 x 1024 matrices, a multiplication and an addition each.
+    assert_eq!(report["parts"]["matmul"]["flops"], 8.0 * 2.0 * 1024_f64.powi(3));
     for (flags, message) in [
         (["--batch", "3", "--minibatches", "2"], "expected a batch that is a multiple of minibatches (2), found 3"),
         (
@@ -358,6 +366,7 @@ fn the_benchmark_does_the_parts_asked_for_and_refuses_what_does_not_divide() {
         ),
         (["--vocab", "4", "--batch", "32"], "expected a vocabulary of more than 4 ids, found 4"),
         (["--epochs", "0", "--batch", "32"], "expected a whole number of at least 1, found 0"),
+        (["--threads", "100000", "--batch", "32"], "expected at most 1024 threads, found 100000"),
     ] {
         let output = command(dir, &[&["bench"][..], &flags].concat());
         assert_eq!(output.status.code(), Some(2));

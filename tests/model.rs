@@ -148,22 +148,24 @@ fn weights_survive_safetensors_to_the_last_bit() {
 fn shards_add_up_and_crews_do_not_matter() {
     let model = language_model(9, 2.0);
     let rows: Vec<Pair> = ROWS.iter().cycle().take(7).copied().collect();
-    let run = |shards: usize, crew: usize| {
-        let outcome = gradients(&model, &split(&rows, shards), &Crew::new(crew), |model, rows| {
-            let batch = Batch::new(rows, SPECIAL.pad, &device());
+    let run = |shards: usize, crew: &Crew| {
+        let outcome = gradients(&model, &split(&rows, shards), crew, |model, rows| {
+            let batch = Batch::new(rows, SPECIAL.pad, &model.device());
             let loss = (model.log_probs(&batch, 1.0).neg() * batch.response_mask).sum() / 20.0;
             Share { loss, sums: [rows.len() as f64] }
         });
         assert_eq!(outcome.sums[0].to_bits(), 7_f64.to_bits(), "every row is in one shard");
         outcome.gradients.iter().flat_map(host).collect::<Vec<f32>>()
     };
-    let whole = run(1, 1);
+    let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    let whole = run(1, &Crew::new(1));
     for shards in [2, 3] {
-        let cut = run(shards, 1);
+        let cut = run(shards, &Crew::new(1));
         close(&cut, &widen(&whole), 1e-5, &format!("{shards} shards"));
         for crew in [2, 3] {
-            let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-            assert_eq!(bits(&run(shards, crew)), bits(&cut), "{shards} shards on {crew} threads");
+            assert_eq!(bits(&run(shards, &Crew::new(crew))), bits(&cut), "{shards} shards on {crew} threads");
+            let crew = Crew::on(vec![device(); crew], 1);
+            assert_eq!(bits(&run(shards, &crew)), bits(&cut), "{shards} shards on {} devices", crew.devices());
         }
     }
 }

@@ -20,8 +20,12 @@ fn prompts(count: u32) -> Vec<Vec<u32>> {
 }
 
 fn draw(model: &Model, prompts: &[Vec<u32>], sampling: Sampling, crew: usize) -> Vec<Vec<u32>> {
+    draw_by(&Crew::new(crew), model, prompts, sampling)
+}
+
+fn draw_by(crew: &Crew, model: &Model, prompts: &[Vec<u32>], sampling: Sampling) -> Vec<Vec<u32>> {
     let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-    let sampled = sample(model, &prompts, SPECIAL, sampling, 11, &Crew::new(crew), &|_| ());
+    let sampled = sample(model, &prompts, SPECIAL, sampling, 11, crew, &|_| ());
     sampled.into_iter().map(|sampled| sampled.ids).collect()
 }
 
@@ -56,6 +60,8 @@ fn a_sample_depends_on_its_prompt_and_place_only() {
     let plain = Sampling::plain(1.0, 8);
     let all = draw(&model, &prompts, plain, 1);
     assert_eq!(draw(&model, &prompts, plain, 3), all, "the number of threads");
+    let crew = Crew::on(vec![device(), device(), device()], 1);
+    assert_eq!(draw_by(&crew, &model, &prompts, plain), all, "copies on several devices");
     assert_eq!(draw(&model, &prompts[..7], plain, 1), all[..7], "how many rows follow");
     let mut others = prompts.clone();
     for prompt in others.iter_mut().step_by(2) {

@@ -21,12 +21,15 @@ use serde::Serialize;
 pub use rates::{Rates, rates};
 
 use crate::compute::{Crew, Precision};
+use crate::model::flops::{Rows, forward, sampling};
 use crate::model::{Architecture, Config, Model};
 use crate::units::Count;
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
+    /// Products of square matrices, on every thread its own: what nothing else can be faster than.
+    Matmul,
     /// An optimiser step on the next-token loss.
     Sft,
     /// An optimiser step of a sequence reward model on pairs.
@@ -85,6 +88,8 @@ pub struct Measured {
     pub tokens: usize,
     /// `tokens / median_s`.
     pub tokens_per_s: f64,
+    /// Floating-point operations of one repetition: those of products and attention, as estimates count them.
+    pub flops: f64,
     /// Medians of the phases of a PPO iteration.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub phases_s: BTreeMap<&'static str, f64>,
@@ -144,6 +149,7 @@ impl Bench {
     #[must_use]
     pub fn measure(&self, part: Part) -> Measured {
         self.crew.install(|| match part {
+            Part::Matmul => self.matmul(),
             Part::Sft => self.sft(),
             Part::Rm => self.rm(),
             Part::Logprob => self.logprob(),
@@ -155,6 +161,21 @@ impl Bench {
     /// Prompt and sampled tokens together, T.
     const fn length(&self) -> usize {
         self.settings.prompt.get() + self.settings.new.get()
+    }
+
+    /// Operations of a pass with `outputs` at `response` positions after `prompt` ones, over `rows` rows.
+    fn forward(&self, rows: usize, [prompt, response]: [usize; 2], outputs: usize) -> f64 {
+        let [count, prompt, response] = [rows, prompt, response].map(|n| n as f64);
+        forward(&self.model.config, self.settings.vocab.get(), outputs, Rows { count, prompt, response })
+    }
+
+    /// Operations of reading the prompts and sampling after them.
+    fn sampling(&self) -> f64 {
+        let Settings { batch, prompt, new, vocab, .. } = &self.settings;
+        let [count, prompt, response] = [batch, prompt, new].map(|n| n.get() as f64);
+        let rows = Rows { count, prompt, response };
+        let prompts = forward(&self.model.config, vocab.get(), vocab.get(), Rows { response: 0.0, ..rows });
+        prompts + sampling(&self.model.config, vocab.get(), rows)
     }
 
     fn ids(&self, length: usize, seed: u64) -> Vec<Vec<u32>> {
@@ -219,7 +240,7 @@ fn timed(warmup: usize, reps: Count, mut work: impl FnMut()) -> Vec<f64> {
 }
 
 impl Measured {
-    fn new(all_s: Vec<f64>, tokens: usize, checks: impl IntoIterator<Item = (&'static str, f64)>) -> Self {
+    fn new(all_s: Vec<f64>, tokens: usize, flops: f64, checks: impl IntoIterator<Item = (&'static str, f64)>) -> Self {
         let median_s = median(&all_s);
         let min_s = all_s.iter().copied().fold(f64::INFINITY, f64::min);
         let checks = checks.into_iter().collect();
@@ -229,6 +250,7 @@ impl Measured {
             all_s,
             tokens,
             tokens_per_s: tokens as f64 / median_s,
+            flops,
             phases_s: BTreeMap::new(),
             checks,
         }

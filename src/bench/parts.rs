@@ -1,8 +1,9 @@
 //! The parts without a loop of their own: supervised step, reward step, log-probabilities, sampling.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Distribution, Tensor};
 
 use super::{Bench, Measured, timed};
+use crate::compute::fused::matmul;
 use crate::model::checkpoint::Learner;
 use crate::model::generate::{Sampling, Special, sample};
 use crate::model::gradient::{Share, gradients, split};
@@ -33,7 +34,30 @@ fn continued(rows: &[Vec<u32>]) -> Vec<Pair<'_>> {
     rows.iter().map(|row| Pair { prompt: &row[..1], response: &row[1..] }).collect()
 }
 
+/// Rows and columns of the matrices whose products are the ceiling, and how many products a thread takes.
+const SIDE: usize = 1024;
+const PRODUCTS: usize = 8;
+
 impl Bench {
+    /// Products of 1024 x 1024 matrices, eight a thread.
+    pub(super) fn matmul(&self) -> Measured {
+        let threads = self.settings.threads.get();
+        let matrix = || Tensor::<2>::random([SIDE, SIDE], Distribution::Uniform(-1.0, 1.0), &self.model.device());
+        let matrices: Vec<_> = (0..threads).map(|_| (matrix(), matrix())).collect();
+        let seconds = timed(2, self.settings.reps, || {
+            self.crew.map(&matrices, |(a, b)| {
+                let mut product = matmul(a.clone(), b.clone());
+                for _ in 1..PRODUCTS {
+                    product = matmul(a.clone(), b.clone());
+                }
+                // A device may be asked for more than it has done: reading waits for it.
+                product.slice([0..1, 0..1]).into_scalar::<f32>()
+            });
+        });
+        let flops = (2 * SIDE.pow(3) * PRODUCTS * threads) as f64;
+        Measured::new(seconds, 0, flops, [])
+    }
+
     /// Mean next-token loss over T positions of B rows of T + 1 ids; norm clipped to 1; AdamW at 2e-5.
     pub(super) fn sft(&self) -> Measured {
         let (length, shards) = (self.length(), self.settings.threads.get());
@@ -51,7 +75,8 @@ impl Bench {
             learner.update(outcome.gradients, rate, &self.crew);
             losses.push(outcome.loss);
         });
-        Measured::new(seconds, tokens, [("first_loss", losses[0]), ("last_loss", losses[losses.len() - 1])])
+        let flops = 3.0 * self.forward(rows.len(), [0, length], self.settings.vocab.get());
+        Measured::new(seconds, tokens, flops, [("first_loss", losses[0]), ("last_loss", losses[losses.len() - 1])])
     }
 
     /// Bradley-Terry on the score at the last of T ids, B pairs; norm clipped to 1; AdamW at 1e-4.
@@ -75,7 +100,8 @@ impl Bench {
             losses.push(outcome.loss);
         });
         let tokens = 2 * pairs.len() * length;
-        Measured::new(seconds, tokens, [("first_loss", losses[0]), ("last_loss", losses[losses.len() - 1])])
+        let flops = 3.0 * self.forward(2 * pairs.len(), [1, length - 1], 1);
+        Measured::new(seconds, tokens, flops, [("first_loss", losses[0]), ("last_loss", losses[losses.len() - 1])])
     }
 
     /// Log-probabilities of the T targets of B rows of T + 1 ids.
@@ -97,7 +123,8 @@ impl Bench {
             );
             total = sums.into_iter().sum();
         });
-        Measured::new(seconds, tokens, [("mean_logprob", total / tokens as f64)])
+        let flops = self.forward(rows.len(), [0, self.length()], self.settings.vocab.get());
+        Measured::new(seconds, tokens, flops, [("mean_logprob", total / tokens as f64)])
     }
 
     /// N tokens after each of B prompts of P ids, at temperature 1.
@@ -110,7 +137,7 @@ impl Bench {
             let responses = sample(&self.model, &prompts, SPECIAL, sampling, self.settings.seed, &self.crew, &|_| ());
             sampled = responses.iter().map(|response| response.ids.len()).sum();
         });
-        Measured::new(seconds, sampled, [])
+        Measured::new(seconds, sampled, self.sampling(), [])
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 use burn::tensor::{Tensor, TensorData};
 
 use super::parts::{SPECIAL, adamw};
-use super::{Bench, Measured, median};
+use super::{Bench, Measured, Settings, median};
 use crate::model::checkpoint::Learner;
 use crate::model::generate::{Sampling, sample};
 use crate::model::gradient::{Share, gradients, split};
@@ -95,7 +95,16 @@ impl Bench {
         let tokens = settings.batch.get() * settings.new.get();
         let checks = [("policy_loss", losses.policy), ("value_loss", losses.value)];
         let phases_s = phases.into_iter().map(|(name, seconds)| (name, median(&seconds))).collect();
-        Measured { phases_s, ..Measured::new(totals, tokens, checks) }
+        Measured { phases_s, ..Measured::new(totals, tokens, self.ppo_flops(), checks) }
+    }
+
+    /// Sampling, three frozen passes, and the steps of policy and value model.
+    fn ppo_flops(&self) -> f64 {
+        let Settings { batch, prompt, new, vocab, epochs, .. } = &self.settings;
+        let pass = |outputs| self.forward(batch.get(), [prompt.get(), new.get()], outputs);
+        let (language, scalar) = (pass(vocab.get()), pass(1));
+        let steps = 3.0 * epochs.get() as f64;
+        self.sampling() + language + 2.0 * scalar + steps * (language + scalar)
     }
 }
 

@@ -4,6 +4,7 @@ use burn::tensor::Device;
 use serde::Serialize;
 
 use super::{Bench, Measured, Part, Settings};
+use crate::compute::Precision;
 use crate::model::Architecture;
 use crate::model::flops::{Rows, forward, sampling};
 use crate::units::Count;
@@ -22,9 +23,16 @@ pub struct Rates {
 /// Seconds that each kind of work is tried for.
 const SECONDS: f64 = 1.5;
 
-/// Measures `model` with a vocabulary of `vocab` ids on rows of `lengths` (prompt, response) tokens.
+/// Measures `model` with a vocabulary of `vocab` ids on rows of `lengths` (prompt, response) tokens, computing in `precision`.
 #[must_use]
-pub fn rates(model: &Architecture, vocab: usize, lengths: [usize; 2], threads: usize, device: &Device) -> Rates {
+pub fn rates(
+    model: &Architecture,
+    vocab: usize,
+    lengths: [usize; 2],
+    threads: usize,
+    precision: Precision,
+    device: &Device,
+) -> Rates {
     let count = |n: usize| Count::try_from(i64::try_from(n.max(1)).unwrap_or(i64::MAX)).expect("at least one");
     let settings = Settings {
         layers: count(model.num_hidden_layers),
@@ -46,7 +54,8 @@ pub fn rates(model: &Architecture, vocab: usize, lengths: [usize; 2], threads: u
     let rows = Rows { count: settings.batch.get() as f64, prompt, response };
     let seconds = |part: Part| {
         let measure = |reps: usize| -> Measured {
-            Bench::of(model, Settings { reps: count(reps), ..settings.clone() }, device).measure(part)
+            let bench = Bench::of(model, Settings { reps: count(reps), ..settings.clone() }, device);
+            bench.computing_in(precision).measure(part)
         };
         let first = measure(1).median_s;
         let fitting = (2..=25_u8).take_while(|&reps| f64::from(reps) * first <= SECONDS).last();

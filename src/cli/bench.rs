@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::devices::refuse_broken;
 use super::output::{self, Failure, note};
 use crate::bench::{Bench, Measured, Part, Settings};
-use crate::compute::{DeviceName, Precision, peak_memory_bytes};
+use crate::compute::{DeviceName, MOST_REPLICAS, Precision, peak_memory_bytes};
 use crate::units::Count;
 
 #[derive(Args)]
@@ -20,7 +20,7 @@ pub(super) struct BenchArgs {
     #[command(flatten)]
     overrides: Overrides,
     /// Threads, and shards of every batch
-    #[arg(long, value_name = "N", default_value = "2", value_parser = count)]
+    #[arg(long, value_name = "N", default_value = "2", value_parser = threads)]
     threads: Count,
     /// Decides ids, weights and samples
     #[arg(long, value_name = "S", default_value_t = 1)]
@@ -90,6 +90,7 @@ enum Size {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum PartName {
+    Matmul,
     Sft,
     Rm,
     Logprob,
@@ -100,6 +101,7 @@ enum PartName {
 impl PartName {
     const fn part(self) -> (&'static str, Part) {
         match self {
+            Self::Matmul => ("matmul", Part::Matmul),
             Self::Sft => ("sft", Part::Sft),
             Self::Rm => ("rm", Part::Rm),
             Self::Logprob => ("logprob", Part::Logprob),
@@ -111,6 +113,15 @@ impl PartName {
 
 fn count(text: &str) -> Result<Count, String> {
     text.parse::<i64>().map_err(|_| format!("expected a whole number of at least 1, found `{text}`"))?.try_into()
+}
+
+/// No more than a recipe's `replicas`.
+fn threads(text: &str) -> Result<Count, String> {
+    let found = count(text)?;
+    if found.get() > MOST_REPLICAS {
+        return Err(format!("expected at most {MOST_REPLICAS} threads, found {}", found.get()));
+    }
+    Ok(found)
 }
 
 pub(super) fn bench(args: &BenchArgs) -> Result<(), Failure> {
@@ -133,13 +144,13 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), Failure> {
     }
     let mut rows: Vec<_> = measured.iter().map(|(name, measured)| row(name, measured)).collect();
     for (name, seconds) in measured.iter().flat_map(|(_, measured)| &measured.phases_s) {
-        rows.push([format!("  {name}"), format!("{seconds:.4}"), String::new(), String::new()]);
+        rows.push([format!("  {name}"), format!("{seconds:.4}"), String::new(), String::new(), String::new()]);
     }
     let memory = memory.map_or_else(String::new, |bytes| format!(", {} MiB at most", bytes >> 20));
     let threads = settings.threads.get();
     output::data(&format!(
         "{}\n{} parameters, {threads} threads{memory}",
-        output::table(&["part", "median s", "fastest s", "tokens/s"], &rows),
+        output::table(&["part", "median s", "fastest s", "tokens/s", "GFLOP/s"], &rows),
         bench.parameters(),
     ))
 }
@@ -193,7 +204,9 @@ fn report(
     })
 }
 
-fn row(name: &str, measured: &Measured) -> [String; 4] {
-    let Measured { median_s, min_s, tokens_per_s, .. } = measured;
-    [name.to_owned(), format!("{median_s:.4}"), format!("{min_s:.4}"), format!("{tokens_per_s:.0}")]
+fn row(name: &str, measured: &Measured) -> [String; 5] {
+    let Measured { median_s, min_s, tokens, tokens_per_s, flops, .. } = measured;
+    let tokens = if *tokens == 0 { String::new() } else { format!("{tokens_per_s:.0}") };
+    let rate = format!("{:.1}", flops / median_s / 1e9);
+    [name.to_owned(), format!("{median_s:.4}"), format!("{min_s:.4}"), tokens, rate]
 }

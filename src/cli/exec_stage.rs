@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::devices::refuse_broken;
 use super::output::{Failure, note};
 use super::{StoreArgs, interrupt, rooms};
 use crate::events::{Fan, Plain, Sink};
@@ -47,6 +48,7 @@ pub(super) fn exec_stage(args: &ExecStageArgs) -> Result<(), Failure> {
             run.id, node.version, node.stage
         )));
     }
+    refuse_broken(&run.experiment.points[node.points[0]].recipe.devices())?;
     let store = store.on_device(rooms::device(&run.experiment));
     let log = run.attend(&store)?;
     let keeper = Arc::new(Keeper::new(&run, &store, node));

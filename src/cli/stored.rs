@@ -7,6 +7,7 @@ use std::path::Path;
 use clap::Args;
 use serde::de::DeserializeOwned;
 
+use super::devices::refuse_broken;
 use super::output::Failure;
 use super::{StoreArgs, inspect};
 use crate::compute::DeviceName;
@@ -43,6 +44,7 @@ impl ModelArgs {
                     self.model
                 )));
             }
+            refuse_broken(&[self.device])?;
             return Opened::checkpoint(dir, self.device).map_err(refused);
         }
         let (store, artefact) = if dir.is_dir() {

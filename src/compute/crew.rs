@@ -71,6 +71,12 @@ impl Crew {
         self.pools.len()
     }
 
+    /// How many devices they work on.
+    #[must_use]
+    pub fn devices(&self) -> usize {
+        self.devices.len().max(1)
+    }
+
     /// Runs `f` on the crew's first thread, so that the tensor operations in it stay on one thread.
     pub fn install<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         self.pools[0].install(f)

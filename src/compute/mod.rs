@@ -17,5 +17,5 @@ pub use device::DeviceName;
 pub use family::{Family, is_card};
 pub use memory::{MemoryWatch, peak_memory_bytes};
 pub use precision::Precision;
-pub use replicas::Replicas;
+pub use replicas::{MOST_REPLICAS, Replicas};
 pub use self_test::self_test;

@@ -8,6 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::units::Count;
 
+/// More than any machine has cores for.
+pub const MOST_REPLICAS: usize = 1024;
+
 /// How many of a step's shards are worked on at once: on a CPU by threads, elsewhere by devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[schemars(with = "Count", description = "`auto`, or a whole number of at least 1")]

@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor, TensorData};
 
 use super::flops::{Rows, kept};
-use super::{Batch, Model, Pair};
+use super::{Architecture, Batch, Model, Pair};
 use crate::compute::{Crew, Place};
 
 /// Rows of a pass without gradients, in the mean.
@@ -34,14 +34,22 @@ impl Cut {
     /// of `model`: more than asked for where fewer would take more memory than allowed.
     #[must_use]
     pub fn apply<T>(self, model: &Model, items: Vec<T>, rows: usize, size: impl Fn(&T) -> [usize; 2]) -> Vec<Vec<T>> {
-        let Some(bytes) = self.bytes else { return shards(items, self.shards, size) };
         let longest = items.iter().map(|item| size(item).iter().sum::<usize>()).max().unwrap_or(0);
-        let columns = Rows { count: rows as f64, prompt: 0.0, response: longest as f64 };
-        let item = kept(&model.config, model.outputs(), columns, self.recomputes);
-        let most = (1..=items.len()).rev().find(|&count| count as f64 * item <= bytes as f64).unwrap_or(1);
-        let count = self.shards.max(items.len().div_ceil(most));
-        let most = most.min(half_again(items.len(), count));
+        let item = Rows { count: rows as f64, prompt: 0.0, response: longest as f64 };
+        let [count, most] = self.sizes(&model.config, model.outputs(), items.len(), item);
         least_padding(items, count, most, size)
+    }
+
+    /// Into how many shards it cuts `items`, the largest of them of as many rows and columns as `item`, and how many of them a
+    /// shard has at most.
+    #[must_use]
+    pub fn sizes(self, model: &Architecture, outputs: usize, items: usize, item: Rows) -> [usize; 2] {
+        let fitting = self.bytes.map_or(items.max(1), |bytes| {
+            let item = kept(model, outputs, item, self.recomputes);
+            (1..=items).rev().find(|&count| count as f64 * item <= bytes as f64).unwrap_or(1)
+        });
+        let count = self.shards.max(items.div_ceil(fitting));
+        [count, fitting.min(half_again(items, count))]
     }
 }
 

@@ -100,9 +100,13 @@ pub fn sample_until(
     // A large model is read from memory for every token: once for all rows is better than once for each thread's.
     let together =
         prompts.len() <= FEW && model.bytes().iter().sum::<u64>() >= LARGE && shares_products(&model.device());
-    // A card is given all rows at once; threads share the prompts, but never in lists that depend on how many there are.
-    let least = if together || is_card(&model.device()) { 1 } else { 2.min(prompts.len()) };
-    let lists = prompts.len().div_ceil(PROMPTS).max(least);
+    // Cards share the prompts, each given all of its rows at once; so do threads, but never in lists that depend on how many there are.
+    let least = match (together, is_card(&model.device())) {
+        (true, _) => 1,
+        (false, true) => crew.devices(),
+        (false, false) => 2,
+    };
+    let lists = prompts.len().div_ceil(PROMPTS).max(least.min(prompts.len()));
     let lists = bucket::runs(indexed, lists, |(_, prompt)| prompt.len());
     let sampled = crew.map_on(
         &lists,

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::check::{Check, split};
 use super::diagnostics::{Fault, Severity};
 use super::{EditSource, PreferenceSource, Recipe, Variant, annotation, variant};
-use crate::compute::DeviceName;
+use crate::compute::{DeviceName, MOST_REPLICAS, Replicas};
 use crate::data::Format;
 use crate::data::records::Layout;
 use crate::reward::Kind;
@@ -130,7 +130,12 @@ fn devices(recipe: &Recipe, verdict: &mut Verdict) {
     if let Some(Err(error)) = recipe.devices().first().map(|device| recipe.precision.require(device.family())) {
         verdict.require(false, error.to_string(), &[("precision", text("")), ("device", text(""))]);
     }
+    let replicas = if let Replicas::Of(count) = recipe.replicas { count.get() } else { 1 };
+    let message = format!("`replicas` are threads: expected at most {MOST_REPLICAS}, found {replicas}");
+    verdict.require(replicas <= MOST_REPLICAS, message, &[("replicas", number(replicas))]);
     let Some(first) = recipe.devices.first() else { return };
+    let message = "`devices` names `auto`: expected devices, or `device = \"auto\"` in place of the list";
+    verdict.require(!recipe.devices.contains(&DeviceName::Auto), message, &[("devices", text(""))]);
     verdict.require(
         recipe.device == DeviceName::Auto,
         format!("`device` and `devices` are both given: expected one of them, found `{}` beside a list", recipe.device),

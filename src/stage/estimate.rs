@@ -22,12 +22,13 @@ use super::responses::{BEST_OF, CALIBRATION_PROMPTS};
 use super::reward::SINGLE_FAULT_PAIRS;
 use super::stop::Stop;
 use super::{best_of_n, dpo, opinions, ppo, preferences, responses, reward, sft};
+use crate::compute::Precision;
 use crate::data::world::FaultKind;
 use crate::events::Memory;
 use crate::judge::Judge;
 use crate::model::flops::{FLOAT, Rows, activations, forward, kept, sampling};
 use crate::model::{Architecture, bucket};
-use crate::recipe::{Experiment, PreferenceSource};
+use crate::recipe::{Experiment, PreferenceSource, Recipe};
 use crate::reward::Kind;
 use crate::sft::Example;
 use crate::store::{Artefact, Lookup, Store};
@@ -74,8 +75,10 @@ pub struct Shape {
     pub vocab: usize,
     /// A usual prompt and a usual response, in tokens.
     pub lengths: [usize; 2],
-    /// Parts of a batch that are worked on at once.
+    /// Parts that a batch is cut into.
     pub shards: usize,
+    /// The numbers that it computes in.
+    pub precision: Precision,
 }
 
 /// One stage's work; without a network there is none to speak of.
@@ -114,7 +117,8 @@ pub fn estimate(plan: &Plan, experiment: &Experiment, store: &Store) -> Result<V
         let rounds = node.inputs.iter().filter(|input| input.role.split('.').next() == Some("preferences"));
         let budgets = rounds.filter_map(|input| plan.nodes[input.node].config["budget"].as_u64());
         let budget = budgets.filter_map(|budget| usize::try_from(budget).ok()).sum();
-        estimates.push(corpus.estimate(node, budget)?);
+        let recipe = &experiment.points[node.points[0]].recipe;
+        estimates.push(corpus.estimate(node, budget, recipe)?);
     }
     Ok(estimates)
 }
@@ -206,12 +210,11 @@ impl Corpus {
         Rows { count: count as f64, prompt, response }
     }
 
-    /// `budget`: how many prompts were annotated for `node`.
-    fn estimate(&self, node: &Node, budget: usize) -> Result<Estimate> {
-        let setting = setting(node)?;
+    /// `budget`: how many prompts were annotated for `node`; `recipe` says how many replicas share the work.
+    fn estimate(&self, node: &Node, budget: usize, recipe: &Recipe) -> Result<Estimate> {
+        let setting = Setting { devices: recipe.devices(), replicas: recipe.replicas, ..setting(node)? };
         let model = setting.model.architecture()?;
-        let (shards, recomputes) = (setting.shards, setting.gradient_checkpointing);
-        let mut tally = Tally { corpus: self, model: &model, shards, recomputes, work: Work::default() };
+        let mut tally = Tally { corpus: self, model: &model, setting: &setting, work: Work::default() };
         match node.stage {
             Stage::Sft => tally.sft(&config(node)?),
             Stage::Preferences => tally.preferences(&config(node)?),
@@ -246,7 +249,8 @@ impl Corpus {
         let work = tally.work;
         let usual = |side: usize| self.lengths.iter().map(|row| row[side]).sum::<usize>() / self.lengths.len().max(1);
         let lengths = [usual(0), usual(1)].map(|length| length.max(1));
-        let shape = Shape { model, vocab: self.vocab, lengths, shards: setting.shards };
+        let (shards, precision) = (setting.shards, setting.precision);
+        let shape = Shape { model, vocab: self.vocab, lengths, shards, precision };
         Ok(Estimate { work, shape: Some(shape) })
     }
 }
@@ -268,8 +272,7 @@ fn setting(node: &Node) -> Result<Setting> {
 struct Tally<'a> {
     corpus: &'a Corpus,
     model: &'a Architecture,
-    shards: usize,
-    recomputes: bool,
+    setting: &'a Setting,
     work: Work,
 }
 
@@ -338,20 +341,21 @@ impl Tally<'_> {
     fn read(&mut self, outputs: usize, count: usize) {
         let rows = self.corpus.rows(count, READ_ROWS, READ_SHARDS);
         self.work.read += Amount { tokens: rows.tokens(), flops: self.forward(outputs, rows) };
-        self.reach(activations(
-            self.model,
-            outputs,
-            Rows { count: (READ_ROWS / READ_SHARDS * self.shards) as f64, ..rows },
-            1.0,
-        ));
+        let at_once = (READ_ROWS / READ_SHARDS * self.replicas()) as f64;
+        self.reach(activations(self.model, outputs, Rows { count: at_once, ..rows }, 1.0));
     }
 
     /// The same with a backward pass; every shard of a batch is padded for itself.
     fn train(&mut self, outputs: usize, count: usize, batch: usize) {
-        let rows = self.corpus.rows(count, batch, self.shards);
-        let passes = if self.recomputes { 4.0 } else { 3.0 };
+        let longest = self.corpus.lengths.iter().map(|row| row.iter().sum::<usize>()).max().unwrap_or(0);
+        let row = Rows { count: 1.0, prompt: 0.0, response: longest as f64 };
+        let [shards, _] = self.setting.cut().sizes(self.model, outputs, batch, row);
+        let rows = self.corpus.rows(count, batch, shards);
+        let recomputes = self.setting.gradient_checkpointing;
+        let passes = if recomputes { 4.0 } else { 3.0 };
         self.work.trained += Amount { tokens: rows.tokens(), flops: passes * self.forward(outputs, rows) };
-        self.reach(kept(self.model, outputs, Rows { count: batch as f64, ..rows }, self.recomputes));
+        let at_once = batch as f64 * (self.replicas() as f64 / shards as f64).min(1.0);
+        self.reach(kept(self.model, outputs, Rows { count: at_once, ..rows }, recomputes));
     }
 
     /// `count` responses: rows leave a batch when they end, so only prompts are padded.
@@ -372,10 +376,17 @@ impl Tally<'_> {
         self.work.memory = self.work.memory.max(activations);
     }
 
-    /// Adds models that are only read, and models that are trained: weights, two moments, every shard's gradient.
+    /// Shards that are worked on at once.
+    fn replicas(&self) -> usize {
+        self.setting.replicas.count(self.setting.shards, self.setting.devices.len())
+    }
+
+    /// Adds models that are only read, and models that are trained: weights, two moments, and of gradients those of the shards
+    /// that are worked on and the sum of those before.
     fn hold(&mut self, read: usize, trained: usize) {
         let shapes = self.model.shapes(self.corpus.vocab, self.corpus.vocab);
         let weights: f64 = shapes.iter().map(|(_, [rows, columns])| (rows * columns) as f64).sum();
-        self.work.memory += FLOAT * weights * (read + trained * (3 + self.shards)) as f64;
+        let gradients = (self.replicas() + 1).min(self.setting.shards);
+        self.work.memory += FLOAT * weights * (read + trained * (3 + gradients)) as f64;
     }
 }

@@ -1,6 +1,6 @@
 //! The parts without a loop of their own: supervised step, reward step, log-probabilities, sampling.
 
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::{DType, Distribution, Tensor};
 
 use super::{Bench, Measured, timed};
 use crate::compute::fused::matmul;
@@ -42,7 +42,8 @@ impl Bench {
     /// Products of 1024 x 1024 matrices, eight a thread.
     pub(super) fn matmul(&self) -> Measured {
         let threads = self.settings.threads.get();
-        let matrix = || Tensor::<2>::random([SIDE, SIDE], Distribution::Uniform(-1.0, 1.0), &self.model.device());
+        let random = || Tensor::<2>::random([SIDE, SIDE], Distribution::Uniform(-1.0, 1.0), &self.model.device());
+        let matrix = || random().cast(self.crew.precision().dtype());
         let matrices: Vec<_> = (0..threads).map(|_| (matrix(), matrix())).collect();
         let seconds = timed(2, self.settings.reps, || {
             self.crew.map(&matrices, |(a, b)| {
@@ -51,7 +52,7 @@ impl Bench {
                     product = matmul(a.clone(), b.clone());
                 }
                 // A device may be asked for more than it has done: reading waits for it.
-                product.slice([0..1, 0..1]).into_scalar::<f32>()
+                product.slice([0..1, 0..1]).cast(DType::F32).into_scalar::<f32>()
             });
         });
         let flops = (2 * SIDE.pow(3) * PRODUCTS * threads) as f64;

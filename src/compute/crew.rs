@@ -71,6 +71,12 @@ impl Crew {
         self.pools.len()
     }
 
+    /// What its replicas compute in.
+    #[must_use]
+    pub const fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// How many devices they work on.
     #[must_use]
     pub fn devices(&self) -> usize {

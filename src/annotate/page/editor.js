@@ -65,6 +65,7 @@ function showItem(said, more) {
   showNotice();
   showSides();
   put(edit.text);
+  clearChange();
   $("reason").value = edit.reason;
   saved(kept ? "dirty" : begun && item.draft ? "saved" : "none", kept ? null : item.draft?.time);
   if (kept) touched();
@@ -174,6 +175,14 @@ async function fetchDiff() {
     if (error.status === 0) setTimeout(() => requestDiff(0), 1000);
     else failed(error);
   }
+}
+
+// Nothing of the item before is shown, or can be submitted, until the diff of this one is here.
+function clearChange() {
+  for (const id of ["counters", "hunks", "labels"]) $(id).replaceChildren();
+  $("diff").textContent = edit.text;
+  $("rewrite").hidden = true;
+  $("submit").disabled = true;
 }
 
 function showChange(change) {

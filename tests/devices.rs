@@ -46,8 +46,9 @@ fn every_device_is_usable_or_says_what_it_needs() {
         };
         assert!(is_named, "{name}: {reason}");
         let said = lab.said(&["run", "tiny.toml", "--set", &format!("device='{name}'")]);
-        assert_ne!(said.code, Some(0));
+        assert_eq!(said.code, Some(2));
         assert!(said.err.contains(reason), "{}", said.err);
+        assert!(results(&lab.path(".runner")).is_empty(), "work was done before `{name}` was refused");
     }
     let said = lab.said(&["devices"]).fine();
     assert!(said.out.ends_with("here\n") && said.out.contains("flex             yes"), "{}", said.out);
@@ -122,6 +123,7 @@ fn devices_of_a_list_are_of_one_kind_and_differ() {
         (&["devices=['cuda:0', 'cuda:0']"], "`devices` names `cuda:0` twice"),
         (&["device='flex'", "devices=['cuda:0', 'cuda:1']"], "`device` and `devices` are both given"),
         (&["devices=['cuda:0', 'cuda:1']"], "--features cuda"),
+        (&["devices=[]"], "`devices` is empty"),
         (&["devices=['auto', 'flex']"], "`devices` names `auto`"),
         (&["replicas=0"], "replicas"),
         (&["replicas=100000"], "expected at most 1024, found 100000"),

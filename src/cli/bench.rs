@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use super::devices::refuse_broken;
+use super::devices;
 use super::output::{self, Failure, note};
 use crate::bench::{Bench, Measured, Part, Settings};
 use crate::compute::{DeviceName, MOST_REPLICAS, Precision, peak_memory_bytes};
@@ -127,8 +127,8 @@ fn threads(text: &str) -> Result<Count, String> {
 pub(super) fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let settings = settings(args);
     let usage = |error: anyhow::Error| Failure::usage(format!("{error:#}"));
+    devices::require(&[args.device]).map_err(usage)?;
     let device = args.device.open().map_err(usage)?;
-    refuse_broken(&[args.device])?;
     args.precision.require(args.device.family()).map_err(usage)?;
     let bench = Bench::new(settings.clone(), &device).map_err(usage)?;
     let bench = bench.recomputing(args.gradient_checkpointing).computing_in(args.precision);

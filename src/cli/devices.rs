@@ -3,6 +3,7 @@
 use std::env;
 use std::process::{Command, ExitStatus};
 
+use anyhow::anyhow;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -44,12 +45,14 @@ pub(super) fn devices(args: &DevicesArgs) -> Result<(), Failure> {
     output::data(&format!("{}\n`auto` is `{auto}` here", output::table(&["device", "usable", "self-test"], &rows)))
 }
 
-/// Refuses devices that are here and whose driver fails the self-test, where drivers are known to: those that are software among
-/// them crash. What is not here may not be needed, as where all results are in the store.
-pub(super) fn refuse_broken(devices: &[DeviceName]) -> Result<(), Failure> {
-    let known = |name: &&DeviceName| matches!(name.family(), Family::Vulkan | Family::Wgpu) && is_here(name.family());
-    for &name in devices.iter().filter(known) {
-        tested(name).map_err(|why| Failure::usage(format!("device `{name}` cannot be used: {why}")))?;
+/// Refuses devices that are not here, and those whose driver fails the self-test, where drivers are known to: those that are
+/// software among them crash.
+pub(super) fn require(devices: &[DeviceName]) -> anyhow::Result<()> {
+    for &name in devices {
+        name.open()?;
+        if matches!(name.family(), Family::Vulkan | Family::Wgpu) {
+            tested(name).map_err(|why| anyhow!("device `{name}` cannot be used: {why}"))?;
+        }
     }
     Ok(())
 }

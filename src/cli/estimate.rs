@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde_json::{Value, json};
 
-use super::devices::refuse_broken;
+use super::devices;
 use super::output::{self, Failure, note, table};
 use super::rooms::Planned;
 use crate::bench::{Rates, rates};
@@ -145,7 +145,7 @@ impl Tried {
             rates
         } else {
             note("measuring how fast this machine is: some seconds");
-            refuse_broken(&[self.device])?;
+            devices::require(&[self.device]).map_err(|error| usage(&error))?;
             let device = self.device.open().map_err(|error| usage(&error))?;
             let threads = shape.shards.min(std::thread::available_parallelism().map_or(1, usize::from));
             rates(&shape.model, shape.vocab, shape.lengths, threads, shape.precision, &device)

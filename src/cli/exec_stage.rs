@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::devices::refuse_broken;
 use super::output::{Failure, note};
-use super::{StoreArgs, interrupt, rooms};
+use super::{StoreArgs, devices, interrupt, rooms};
 use crate::events::{Fan, Plain, Sink};
 use crate::launch::{self, Frozen, Keeper, Task, TaskState};
 use crate::stage::node::Plan;
@@ -48,10 +47,6 @@ pub(super) fn exec_stage(args: &ExecStageArgs) -> Result<(), Failure> {
             run.id, node.version, node.stage
         )));
     }
-    // Only stages with networks have a setting, and need a device.
-    if node.config["setting"].is_object() {
-        refuse_broken(&run.experiment.points[node.points[0]].recipe.devices())?;
-    }
     let store = store.on_device(rooms::device(&run.experiment));
     let log = run.attend(&store)?;
     let keeper = Arc::new(Keeper::new(&run, &store, node));
@@ -60,6 +55,9 @@ pub(super) fn exec_stage(args: &ExecStageArgs) -> Result<(), Failure> {
     let stop = interrupt::listen(sink.clone())?;
     let attempt = || {
         execute_node(&run.plan, &store, &*sink, index, &stop, &|node, inputs, workspace, emitter| {
+            if node.computes() {
+                devices::require(&run.experiment.points[node.points[0]].recipe.devices())?;
+            }
             rooms::run_stage(&run, &store, node, inputs, workspace, emitter, &stop)
         })
     };

@@ -65,6 +65,19 @@ pub(super) fn device(experiment: &Experiment) -> String {
     resolved.collect::<Vec<_>>().join(", ")
 }
 
+/// The devices that a run of it needs: none where no stage that is still to run computes on any.
+pub(super) fn devices_needed(planned: &Planned, store: &Store) -> Vec<DeviceName> {
+    let nodes = planned.plan.nodes.iter().zip(launch::demand(&planned.plan, store));
+    let computing = nodes.filter(|(node, demand)| *demand == Demand::Run && node.computes());
+    let mut devices = Vec::new();
+    for device in computing.flat_map(|(node, _)| planned.experiment.points[node.points[0]].recipe.devices()) {
+        if !devices.contains(&device) {
+            devices.push(device);
+        }
+    }
+    devices
+}
+
 /// What a local run may use at once; `own` wins over the recipe.
 pub(super) fn local_limits(planned: &Planned, store: &Store, own: Local) -> Result<Limits, Failure> {
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);

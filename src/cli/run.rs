@@ -10,10 +10,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
-use super::devices::refuse_broken;
 use super::output::{self, Failure, note};
 use super::rooms::{self, Planned};
-use super::{RecipeArgs, StoreArgs, interrupt, queue};
+use super::{RecipeArgs, StoreArgs, devices, interrupt, queue};
 use crate::events::{Fan, JsonLines, Mlflow, Plain, Sink, TensorBoard};
 use crate::launch;
 use crate::recipe::Experiment;
@@ -108,6 +107,9 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
             )));
         }
         let limits = args.limits.limits(&planned, &store)?;
+        // What is not here is not missed where all results are in the store.
+        let needed = rooms::devices_needed(&planned, &store);
+        devices::require(&needed).map_err(|error| Failure::usage(format!("{error:#}")))?;
         return complete(planned.experiment, &store, limits, args.out.as_deref(), args.mlflow.as_deref());
     }
     if args.limits.are_given() {
@@ -133,8 +135,6 @@ pub(super) fn complete(
     out: Option<&Path>,
     mlflow: Option<&Path>,
 ) -> Result<(), Failure> {
-    let devices = experiment.points.first().map(|point| point.recipe.devices()).unwrap_or_default();
-    refuse_broken(&devices)?;
     let out = out.map_or_else(|| Path::new("reports").join(&experiment.name), Path::to_owned);
     let log = out.join("events.jsonl");
     let log =

@@ -7,9 +7,8 @@ use std::path::Path;
 use clap::Args;
 use serde::de::DeserializeOwned;
 
-use super::devices::refuse_broken;
 use super::output::Failure;
-use super::{StoreArgs, inspect};
+use super::{StoreArgs, devices, inspect};
 use crate::compute::DeviceName;
 use crate::model::pretrained::CONFIG;
 use crate::stage::{Opened, Part};
@@ -44,7 +43,7 @@ impl ModelArgs {
                     self.model
                 )));
             }
-            refuse_broken(&[self.device])?;
+            devices::require(&[self.device]).map_err(refused)?;
             return Opened::checkpoint(dir, self.device).map_err(refused);
         }
         let (store, artefact) = if dir.is_dir() {

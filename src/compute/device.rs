@@ -26,9 +26,10 @@ pub enum DeviceName {
     Of(Family, usize),
 }
 
-/// What `auto` looks for. Vulkan and wgpu are left out: a driver in software cannot be told from a card.
+/// What `auto` looks for: LibTorch's devices first, which have fused kernels and were tried. Vulkan and wgpu are left out: a
+/// driver in software cannot be told from a card.
 const ACCELERATORS: [Family; 5] =
-    [Family::Cuda, Family::Rocm, Family::LibTorchCuda, Family::Metal, Family::LibTorchMps];
+    [Family::LibTorchCuda, Family::LibTorchMps, Family::Cuda, Family::Rocm, Family::Metal];
 
 impl DeviceName {
     /// The backend family that decides the last bits of every number, part of every key; the index decides none.

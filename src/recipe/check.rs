@@ -290,6 +290,8 @@ impl<'s> Check<'s> {
         };
         let what = if message.starts_with("invalid type") || message.starts_with("wanted ") {
             "has the wrong type"
+        } else if value.is_str() {
+            "has an invalid value"
         } else {
             "is out of range"
         };

@@ -6,6 +6,7 @@
 pub mod annotate;
 mod annotation;
 mod check;
+mod devices;
 pub mod diagnostics;
 mod experiment;
 mod explain;
@@ -54,8 +55,8 @@ pub struct Recipe {
     #[serde(default)]
     pub device: DeviceName,
     /// Several devices of one kind in place of `device`, such as `["cuda:0", "cuda:1"]`: replicas are spread over them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub devices: Vec<DeviceName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<Vec<DeviceName>>,
     /// The numbers that networks compute in: `f32`, or `bf16` where the device has it. The weights that are trained and stored
     /// are `f32` either way, as are norms, softmax, losses and the optimiser.
     #[serde(default, skip_serializing_if = "Precision::is_default")]
@@ -132,7 +133,7 @@ impl Recipe {
     /// The devices that replicas are spread over, at least one.
     #[must_use]
     pub fn devices(&self) -> Vec<DeviceName> {
-        if self.devices.is_empty() { vec![self.device] } else { self.devices.clone() }
+        self.devices.clone().unwrap_or_else(|| vec![self.device])
     }
 
     /// The files that it names, by key.

@@ -6,8 +6,7 @@ use std::collections::BTreeSet;
 
 use super::check::{Check, split};
 use super::diagnostics::{Fault, Severity};
-use super::{EditSource, PreferenceSource, Recipe, Variant, annotation, variant};
-use crate::compute::{DeviceName, MOST_REPLICAS, Replicas};
+use super::{EditSource, PreferenceSource, Recipe, Variant, annotation, devices, variant};
 use crate::data::Format;
 use crate::data::records::Layout;
 use crate::reward::Kind;
@@ -87,7 +86,7 @@ impl Verdict {
 /// Applies every rule to `recipe`.
 pub fn judge(recipe: &Recipe, verdict: &mut Verdict) {
     lists(recipe, verdict);
-    devices(recipe, verdict);
+    devices::judge(recipe, verdict);
     variants(recipe, verdict);
     variant::judge(recipe, verdict);
     if let Some(model) = &recipe.model {
@@ -124,33 +123,6 @@ fn text(words: &str) -> Note {
 
 fn number(n: usize) -> Note {
     Note::Value(n as f64)
-}
-
-fn devices(recipe: &Recipe, verdict: &mut Verdict) {
-    if let Some(Err(error)) = recipe.devices().first().map(|device| recipe.precision.require(device.family())) {
-        verdict.require(false, error.to_string(), &[("precision", text("")), ("device", text(""))]);
-    }
-    let replicas = if let Replicas::Of(count) = recipe.replicas { count.get() } else { 1 };
-    let message = format!("`replicas` are threads: expected at most {MOST_REPLICAS}, found {replicas}");
-    verdict.require(replicas <= MOST_REPLICAS, message, &[("replicas", number(replicas))]);
-    let Some(first) = recipe.devices.first() else { return };
-    let message = "`devices` names `auto`: expected devices, or `device = \"auto\"` in place of the list";
-    verdict.require(!recipe.devices.contains(&DeviceName::Auto), message, &[("devices", text(""))]);
-    verdict.require(
-        recipe.device == DeviceName::Auto,
-        format!("`device` and `devices` are both given: expected one of them, found `{}` beside a list", recipe.device),
-        &[("devices", text("")), ("device", text(""))],
-    );
-    for (i, device) in recipe.devices.iter().enumerate().skip(1) {
-        let at = format!("devices.{i}");
-        verdict.require(
-            device.family() == first.family(),
-            format!("expected `devices` of one kind, since kinds differ in the last bits: `{first}`, found `{device}`"),
-            &[(&at, text(""))],
-        );
-        let message = format!("`devices` names `{device}` twice: `replicas` says how many work on it");
-        verdict.require(!recipe.devices[..i].contains(device), message, &[(&at, text("already in the list"))]);
-    }
 }
 
 fn lists(recipe: &Recipe, verdict: &mut Verdict) {

@@ -100,9 +100,7 @@ pub fn estimate(plan: &Plan, experiment: &Experiment, store: &Store) -> Result<V
     let mut estimates = Vec::new();
     for node in &plan.nodes {
         let input = |role: &str| node.inputs.iter().find(|input| input.role == role).map(|input| input.node);
-        let (Some(data), Some(tokenizer), true) =
-            (input("data"), input("tokenizer"), node.config["setting"].is_object())
-        else {
+        let (Some(data), Some(tokenizer), true) = (input("data"), input("tokenizer"), node.computes()) else {
             estimates.push(Estimate::default());
             continue;
         };

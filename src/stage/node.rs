@@ -113,6 +113,14 @@ pub struct Node {
     pub points: Vec<usize>,
 }
 
+impl Node {
+    /// Whether networks do its work, on a device.
+    #[must_use]
+    pub fn computes(&self) -> bool {
+        self.config["setting"].is_object()
+    }
+}
+
 /// The stages of a recipe; each stands after all that it is made from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {

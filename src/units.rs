@@ -53,13 +53,16 @@ ranged!(
     NonNegative, "a number of at least 0", description = "a number of at least 0", |x| x >= 0.0
 );
 
-/// A count of at least one.
+/// A count of at least one, and no more than tensors have places for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "i64", into = "i64")]
 #[schemars(with = "u64", description = "a whole number of at least 1")]
 pub struct Count(usize);
 
 impl Count {
+    /// The greatest there is: ids and indices are `i32`. More would only overflow later, in a product of two.
+    const MOST: i64 = i32::MAX as i64;
+
     /// The bare number.
     #[must_use]
     pub const fn get(self) -> usize {
@@ -71,6 +74,9 @@ impl TryFrom<i64> for Count {
     type Error = String;
 
     fn try_from(n: i64) -> Result<Self, String> {
+        if n > Self::MOST {
+            return Err(format!("expected a whole number of at most {}, found {n}", Self::MOST));
+        }
         usize::try_from(n)
             .ok()
             .filter(|&n| n > 0)
@@ -193,6 +199,17 @@ fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_have_two_ends() {
+        let read = |text: &str| text.parse::<Count>().map(Count::get);
+        assert_eq!([read("1"), read("2147483647")], [Ok(1), Ok(2_147_483_647)]);
+        assert_eq!(read("0"), Err("expected a whole number of at least 1, found 0".to_owned()));
+        assert_eq!(
+            read("2147483648"),
+            Err("expected a whole number of at most 2147483647, found 2147483648".to_owned())
+        );
+    }
 
     #[test]
     fn sizes_and_times_have_units() {

@@ -91,6 +91,7 @@ pub fn judge(recipe: &Recipe, verdict: &mut Verdict) {
     variant::judge(recipe, verdict);
     if let Some(model) = &recipe.model {
         heads(model, verdict);
+        size(model, verdict);
     }
     origin(recipe, verdict);
     prompts(recipe, verdict);
@@ -197,6 +198,25 @@ fn heads(model: &model::Config, verdict: &mut Verdict) {
             hidden / heads
         ),
         &[hidden_key, ("model.num_attention_heads", number(heads))],
+    );
+}
+
+/// More than any model has: a slip of the keyboard, which would end where memory does.
+const MOST_LAYERS: usize = 10_000;
+const MOST_WEIGHTS: f64 = 1e12;
+
+fn size(model: &model::Config, verdict: &mut Verdict) {
+    let layers = model.num_hidden_layers.get();
+    let message = format!("expected a model of at most {MOST_LAYERS} layers, found {layers}");
+    verdict.require(layers <= MOST_LAYERS, message, &[("model.num_hidden_layers", number(layers))]);
+    let (hidden, inner) = (model.hidden_size.get(), model.intermediate_size.get());
+    let [h, i] = [hidden, inner].map(|width| width as f64);
+    let keys = h * model.num_key_value_heads.get() as f64 / model.num_attention_heads.get() as f64;
+    let weights = layers.min(MOST_LAYERS) as f64 * (2.0 * h * (h + keys) + 3.0 * h * i);
+    verdict.require(
+        weights <= MOST_WEIGHTS,
+        format!("expected a model of at most {MOST_WEIGHTS:e} weights, found {weights:.1e} in its layers"),
+        &[("model.hidden_size", number(hidden)), ("model.intermediate_size", number(inner))],
     );
 }
 

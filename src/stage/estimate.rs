@@ -196,8 +196,10 @@ impl Corpus {
     fn rows(&self, count: usize, batch: usize, shards: usize) -> Rows {
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let (mut rows, mut sum) = (0, [0, 0]);
+        // A batch of more rows than this is padded as one of this many is.
+        let batch = batch.clamp(1, MOST_DRAWN);
         for _ in 0..DRAWS {
-            let drawn = (0..batch.max(1)).filter_map(|_| self.lengths.choose(&mut rng).copied());
+            let drawn = (0..batch).filter_map(|_| self.lengths.choose(&mut rng).copied());
             for shard in bucket::shards(drawn.collect(), shards, |&lengths| lengths) {
                 let longest = |side: usize| shard.iter().map(|lengths| lengths[side]).max().unwrap_or(0) * shard.len();
                 sum = [sum[0] + longest(0), sum[1] + longest(1)];
@@ -253,8 +255,9 @@ impl Corpus {
     }
 }
 
-/// Random batches that the mean padding is taken over.
+/// Random batches that the mean padding is taken over, and the rows of one at most.
 const DRAWS: usize = 32;
+const MOST_DRAWN: usize = 1024;
 
 /// What `node` says of its work.
 fn config<T: DeserializeOwned>(node: &Node) -> Result<T> {

@@ -177,7 +177,7 @@ async function fetchDiff() {
   }
 }
 
-// Nothing of the item before is shown, or can be submitted, until the diff of this one is here.
+// Until the diff of this item is here, nothing of the one before is shown, and the button waits.
 function clearChange() {
   for (const id of ["counters", "hunks", "labels"]) $(id).replaceChildren();
   $("diff").textContent = edit.text;

@@ -58,6 +58,12 @@ pub fn kept(config: &Architecture, outputs: usize, rows: Rows, recomputes: bool)
     activations(config, outputs, rows, layers)
 }
 
+/// Numbers in all weights, for a vocabulary and a head of that size.
+#[must_use]
+pub fn weights(config: &Architecture, vocab: usize, outputs: usize) -> f64 {
+    config.shapes(vocab, outputs).iter().map(|&(_, [rows, columns])| rows as f64 * columns as f64).sum()
+}
+
 /// Bytes of an `f32`.
 pub const FLOAT: f64 = 4.0;
 

@@ -2,16 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::rules::{Note, Verdict};
+use super::rules::{Verdict, text};
 use super::{EditSource, PreferenceSource, Recipe};
 use crate::data::Format;
 use crate::data::world::FaultKind;
 use crate::ppo::Credit;
 use crate::reward::Kind;
-
-fn text(words: &str) -> Note {
-    Note::Text(words.to_owned())
-}
 
 /// Applies the rules to `recipe`.
 pub fn judge(recipe: &Recipe, verdict: &mut Verdict) {

@@ -1,7 +1,7 @@
 //! Rules on devices: whether those of a list go together, in the numbers asked for.
 
 use super::Recipe;
-use super::rules::{Note, Verdict};
+use super::rules::{Note, Verdict, text};
 use crate::compute::{DeviceName, MOST_REPLICAS, Replicas};
 
 /// Applies the rules to `recipe`.
@@ -39,8 +39,4 @@ fn list(devices: &[DeviceName], device: DeviceName, verdict: &mut Verdict) {
         let message = format!("`devices` names `{device}` twice: `replicas` says how many work on it");
         verdict.require(!devices[..i].contains(device), message, &[(&at, text("already in the list"))]);
     }
-}
-
-fn text(words: &str) -> Note {
-    Note::Text(words.to_owned())
 }

@@ -9,6 +9,8 @@ use super::diagnostics::{Fault, Severity};
 use super::{EditSource, PreferenceSource, Recipe, Variant, annotation, devices, variant};
 use crate::data::Format;
 use crate::data::records::Layout;
+use crate::model::Architecture;
+use crate::model::flops::weights;
 use crate::reward::Kind;
 use crate::{model, ppo, text as tokens};
 
@@ -118,7 +120,8 @@ pub fn judge(recipe: &Recipe, verdict: &mut Verdict) {
     }
 }
 
-fn text(words: &str) -> Note {
+/// A few words under a key.
+pub fn text(words: &str) -> Note {
     Note::Text(words.to_owned())
 }
 
@@ -210,9 +213,9 @@ fn size(model: &model::Config, verdict: &mut Verdict) {
     let message = format!("expected a model of at most {MOST_LAYERS} layers, found {layers}");
     verdict.require(layers <= MOST_LAYERS, message, &[("model.num_hidden_layers", number(layers))]);
     let (hidden, inner) = (model.hidden_size.get(), model.intermediate_size.get());
-    let [h, i] = [hidden, inner].map(|width| width as f64);
-    let keys = h * model.num_key_value_heads.get() as f64 / model.num_attention_heads.get() as f64;
-    let weights = layers.min(MOST_LAYERS) as f64 * (2.0 * h * (h + keys) + 3.0 * h * i);
+    let layers = layers.min(MOST_LAYERS);
+    // Embeddings and head are left out: the tokenizer is yet to be made.
+    let weights = weights(&Architecture { num_hidden_layers: layers, ..Architecture::from(model) }, 0, 0);
     verdict.require(
         weights <= MOST_WEIGHTS,
         format!("expected a model of at most {MOST_WEIGHTS:e} weights, found {weights:.1e} in its layers"),

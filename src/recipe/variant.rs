@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Recipe;
-use super::rules::{Note, Verdict};
+use super::rules::{Verdict, text};
 use crate::reward::Kind;
 use crate::units::{Count, Fraction, NonNegative};
 use crate::{dpo, ppo, reward};
@@ -101,7 +101,6 @@ pub struct Mix {
 
 /// Every variant says in one way how it comes by its responses, and nothing that this way does not read.
 pub(super) fn judge(recipe: &Recipe, verdict: &mut Verdict) {
-    let text = |words: &str| Note::Text(words.to_owned());
     for (i, variant) in recipe.variants.iter().enumerate() {
         let key = format!("variants.{i}");
         verdict.require(

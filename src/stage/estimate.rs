@@ -26,7 +26,7 @@ use crate::compute::Precision;
 use crate::data::world::FaultKind;
 use crate::events::Memory;
 use crate::judge::Judge;
-use crate::model::flops::{FLOAT, Rows, activations, forward, kept, sampling};
+use crate::model::flops::{FLOAT, Rows, activations, forward, kept, sampling, weights};
 use crate::model::{Architecture, bucket};
 use crate::recipe::{Experiment, PreferenceSource, Recipe};
 use crate::reward::Kind;
@@ -385,8 +385,7 @@ impl Tally<'_> {
     /// Adds models that are only read, and models that are trained: weights, two moments, and of gradients those of the shards
     /// that are worked on and the sum of those before.
     fn hold(&mut self, read: usize, trained: usize) {
-        let shapes = self.model.shapes(self.corpus.vocab, self.corpus.vocab);
-        let weights: f64 = shapes.iter().map(|(_, [rows, columns])| (rows * columns) as f64).sum();
+        let weights = weights(self.model, self.corpus.vocab, self.corpus.vocab);
         let gradients = (self.replicas() + 1).min(self.setting.shards);
         self.work.memory += FLOAT * weights * (read + trained * (3 + gradients)) as f64;
     }
